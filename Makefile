@@ -1,0 +1,58 @@
+# `make run` and `make test` need nothing but a CPython 3.12-3.14; the rest is set up on first use.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test lint check bench lock clean redis FORCE
+
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+PY := .venv/bin/python
+STAMP := .venv/made-in
+PYTEST := PYTHONASYNCIODEBUG=1 $(PY) -m pytest
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(STAMP) ## run the demo until Ctrl-C; STRATEGY=module:Class and RATE=n (events/s) to choose
+	@ops/find-redis >/dev/null || echo 'make run: going on with the slower built-in stand-in.' >&2
+	@exec $(PY) -m bridge run \
+	    $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RATE),--rate '$(RATE)')
+
+test: $(STAMP) redis ## run the tests against a real redis-server
+	$(PYTEST) -m 'not slow' tests
+
+lint: $(STAMP) ## ruff, mypy, the import rules, no registry host or machine path in the tree
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-logo
+	ops/check-leaks
+
+check: lint test ## lint, test and the slow tests; a test whose tool is absent says so and is skipped
+	$(PYTEST) -m slow -rs tests || [ $$? -eq 5 ]  # 5: there is no slow test
+
+bench: $(STAMP) redis ## measure speed against a reference, write artifacts/bench.json
+	$(PY) -m tests.bench.run
+
+lock: $(STAMP) ## write requirements.txt from pyproject.toml
+	env -u UV_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' \
+	    $(PY) -m uv pip compile --no-config --quiet --universal --generate-hashes \
+	    --no-emit-index-url --python-version 3.12 --group dev pyproject.toml -o requirements.txt
+
+clean: ## remove everything that was made here, .venv and .tools included
+	rm -rf .venv .tools artifacts .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+redis:
+	@ops/find-redis >/dev/null
+
+# Written last, so a failed install is not taken for a finished one. It names the folder, because a
+# virtual environment that was moved, or whose Python is gone, has to be made again.
+$(STAMP): requirements.txt
+	@python=$$(ops/find-python) && rm -rf .venv && "$$python" -m venv .venv
+	@echo 'Installing the Python packages into .venv (about a minute, once) ...'
+	@$(PY) -m pip install --quiet --disable-pip-version-check \
+	    --require-hashes --no-deps --only-binary :all: -r requirements.txt
+	@echo '$(CURDIR)' >$@
+
+ifneq ($(CURDIR),$(shell $(PY) -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null))
+$(STAMP): FORCE
+endif

@@ -1,0 +1,1 @@
+"""The bridge daemon: carries trading events to Redis and operators' wishes back."""

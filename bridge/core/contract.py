@@ -1,0 +1,359 @@
+"""The stream contract: every stream, key and field name, and the entries built from them.
+
+One table, `STREAMS`, is the source of everything: the entries that are written, the JSON
+Schema at `bridge:contract`, the golden vectors of the tests and the tables of the README.
+All values are strings. See the README, "Stream contract", for their meaning.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+VERSION = 1
+
+CONTRACT_KEY = "bridge:contract"
+METRICS_KEY = "metrics:nautilus_bridge"
+
+ORDER_STATUSES = (
+    "initialized",
+    "submitted",
+    "accepted",
+    "rejected",
+    "denied",
+    "canceled",
+    "expired",
+    "triggered",
+    "updated",
+    "pending_update",
+    "pending_cancel",
+    "modify_rejected",
+    "cancel_rejected",
+    "emulated",
+    "released",
+    "partially_filled",
+    "filled",
+)
+
+
+class ContractError(ValueError):
+    """An entry or a stream name that the contract does not allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldType:
+    """What a field's string may look like: a regular expression (JSON Schema dialect)."""
+
+    pattern: str
+    about: str
+
+
+def one_of(*words: str) -> FieldType:
+    """Return the type of a field that holds one of `words`."""
+    return FieldType(f"^({'|'.join(words)})$", "one of a closed set")
+
+
+TEXT = FieldType(r"^[\s\S]*$", "text; empty when absent")
+NAME = FieldType(r"^[\s\S]+$", "text, never empty")
+DECIMAL = FieldType(r"^-?[0-9]+(\.[0-9]+)?$", "exact decimal, no exponent")
+OPTIONAL_DECIMAL = FieldType(r"^(-?[0-9]+(\.[0-9]+)?)?$", "exact decimal; empty when absent")
+COUNT = FieldType(r"^[0-9]+$", "unsigned integer")
+OPTIONAL_NS = FieldType(r"^[0-9]*$", "integer nanoseconds since 1970; empty when absent")
+NS = FieldType(r"^[0-9]+$", "integer nanoseconds since 1970")
+FLAG = one_of("0", "1")
+ORDER_SIDE = one_of("BUY", "SELL")
+
+# Who wrote an exec entry: the lane adds these four behind what the source translated.
+TAIL: Mapping[str, FieldType] = {"producer": NAME, "seq": COUNT, "jseq": COUNT, "v": COUNT}
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One kind of stream.
+
+    `documented` are the fields existing readers rely on: always present, in this order, first.
+    `added` follow. `tailed` streams end with the fields of `TAIL`.
+    """
+
+    kind: str
+    template: str
+    documented: Mapping[str, FieldType]
+    added: Mapping[str, FieldType]
+    tailed: bool = False
+
+    @property
+    def fields(self) -> dict[str, FieldType]:
+        """All fields in wire order."""
+        return {**self.documented, **self.added, **(TAIL if self.tailed else {})}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the fields that the source fills in, in wire order (no tail)."""
+        return (*self.documented, *self.added)
+
+    def pack(self, values: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the values in wire order, without the tail.
+
+        Raises ContractError when a field is missing or not part of the stream.
+        """
+        try:
+            packed = tuple([values[name] for name in self.names])
+        except KeyError as error:
+            raise ContractError(f"{self.kind}: field {error} is missing") from None
+        if len(values) != len(packed):
+            unknown = sorted(set(values) - set(self.names))
+            raise ContractError(f"{self.kind}: unknown fields {unknown}")
+        return packed
+
+
+STREAMS: Mapping[str, Stream] = {
+    stream.kind: stream
+    for stream in (
+        Stream(
+            "orders",
+            "exec:orders",
+            {
+                "status": one_of(*ORDER_STATUSES),
+                "venue": NAME,
+                "cl_ord_id": NAME,
+                "symbol": NAME,
+                "side": FieldType("^(BUY|SELL|)$", "BUY or SELL; empty when not known"),
+                "qty": OPTIONAL_DECIMAL,
+                "tif": TEXT,
+                "ts_ns": NS,
+                "reason": TEXT,
+            },
+            {
+                "account": TEXT,
+                "order_type": TEXT,
+                "price": OPTIONAL_DECIMAL,
+                "filled_qty": OPTIONAL_DECIMAL,
+                "venue_order_id": TEXT,
+                "strategy_id": NAME,
+                "trader_id": NAME,
+                "recon": FLAG,
+                "event_id": NAME,
+            },
+            tailed=True,
+        ),
+        Stream(
+            "fills",
+            "exec:fills",
+            {
+                "fill_id": NAME,
+                "cl_ord_id": NAME,
+                "price": DECIMAL,
+                "qty": DECIMAL,
+                "fee": DECIMAL,
+                "venue": NAME,
+                "ts_ns": NS,
+            },
+            {
+                "account": NAME,
+                "symbol": NAME,
+                "side": ORDER_SIDE,
+                "base_ccy": TEXT,
+                "quote_ccy": NAME,
+                "multiplier": OPTIONAL_DECIMAL,
+                "inverse": FieldType("^[01]?$", "0 or 1; empty when not known"),
+                "fee_ccy": NAME,
+                "fee_quote": OPTIONAL_DECIMAL,
+                "liquidity": one_of("MAKER", "TAKER", "NO_LIQUIDITY_SIDE"),
+                "trade_id": NAME,
+                "venue_order_id": TEXT,
+                "position_id": TEXT,
+                "strategy_id": NAME,
+                "trader_id": NAME,
+                "provisional": FLAG,
+                "recon": FLAG,
+                "event_id": NAME,
+            },
+            tailed=True,
+        ),
+        Stream(
+            "positions",
+            "exec:positions",
+            {
+                "status": one_of("opened", "changed", "closed"),
+                "account": NAME,
+                "venue": NAME,
+                "symbol": NAME,
+                "strategy_id": NAME,
+                "position_id": NAME,
+                "side": one_of("LONG", "SHORT", "FLAT"),
+                "qty": DECIMAL,
+                "avg_px": DECIMAL,
+                "realized_pnl": DECIMAL,
+                "ts_ns": NS,
+            },
+            {},
+            tailed=True,
+        ),
+        Stream(
+            "account",
+            "exec:account",
+            {
+                "account": NAME,
+                "ccy": NAME,
+                "total": OPTIONAL_DECIMAL,
+                "free": OPTIONAL_DECIMAL,
+                "locked": OPTIONAL_DECIMAL,
+                "margin_init": DECIMAL,
+                "margin_maint": DECIMAL,
+                "ts_ns": NS,
+            },
+            {},
+            tailed=True,
+        ),
+        Stream(
+            "exec_funding",
+            "exec:funding",
+            {
+                "account": NAME,
+                "venue": NAME,
+                "symbol": NAME,
+                "amount": DECIMAL,
+                "ccy": NAME,
+                "rate": OPTIONAL_DECIMAL,
+                "ts_ns": NS,
+            },
+            {},
+            tailed=True,
+        ),
+        Stream(
+            "quotes",
+            "market.raw.{asset}.{symbol}",
+            {
+                "bid_px": DECIMAL,
+                "bid_sz": DECIMAL,
+                "ask_px": DECIMAL,
+                "ask_sz": DECIMAL,
+                "mid": DECIMAL,
+                "ts_ns": NS,
+            },
+            {"venue": NAME},
+        ),
+        Stream(
+            "trades",
+            "market.raw.trades.{symbol}",
+            {
+                "price": DECIMAL,
+                "size": DECIMAL,
+                "side": one_of("BUYER", "SELLER", "NONE"),
+                "ts_ns": NS,
+                "trade_id": NAME,
+            },
+            {"venue": NAME},
+        ),
+        Stream(
+            "bars",
+            "market.raw.bars.{symbol}",
+            {
+                "bar_type": NAME,
+                "open": DECIMAL,
+                "high": DECIMAL,
+                "low": DECIMAL,
+                "close": DECIMAL,
+                "volume": DECIMAL,
+                "ts_ns": NS,
+            },
+            {"venue": NAME},
+        ),
+        Stream(
+            "mark",
+            "market.raw.mark.{symbol}",
+            {"mark": DECIMAL, "index": OPTIONAL_DECIMAL, "ts_ns": NS},
+            {"venue": NAME},
+        ),
+        Stream(
+            "funding",
+            "market.raw.funding.{symbol}",
+            {
+                "rate": DECIMAL,
+                "interval_hours": OPTIONAL_DECIMAL,
+                "next_ts_ns": OPTIONAL_NS,
+                "ts_ns": NS,
+            },
+            {"venue": NAME},
+        ),
+    )
+}
+
+EXEC_KINDS = tuple(kind for kind, stream in STREAMS.items() if stream.tailed)
+MARKET_KINDS = tuple(kind for kind, stream in STREAMS.items() if not stream.tailed)
+
+
+class Entry(NamedTuple):
+    """One exec entry as the source translated it: `values` in wire order, without the tail."""
+
+    kind: str
+    values: tuple[str, ...]
+
+
+def entry(kind: str, values: Mapping[str, str]) -> Entry:
+    """Return an exec entry of `kind`. Raises ContractError when the fields are not the stream's."""
+    return Entry(kind, STREAMS[kind].pack(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Where the entries of each kind go: `prefix` and one template a kind.
+
+    Placeholders of market templates: {asset} {symbol} {venue} {base} {quote}.
+    """
+
+    prefix: str
+    templates: Mapping[str, str]
+
+    def key(self, kind: str, parts: Mapping[str, str] | None = None) -> str:
+        """Return the name of the stream of `kind`, for the instrument described by `parts`.
+
+        Raises ContractError when the name would hold a brace: braces move a key to another
+        Cluster slot, away from what is written together with it.
+        """
+        name = self.prefix + self.templates[kind].format_map(parts or {})
+        if "{" in name or "}" in name:
+            raise ContractError(
+                f"stream name {name!r} holds a brace; change the symbol or streams.{kind}"
+            )
+        return name
+
+    def prefixed(self, key: str) -> str:
+        """Return a plain key (`bridge:contract`, `metrics:nautilus_bridge`) with the prefix."""
+        return self.prefix + key
+
+
+def default_names(prefix: str = "") -> Names:
+    """Return the documented stream names behind `prefix`."""
+    return Names(prefix, {kind: stream.template for kind, stream in STREAMS.items()})
+
+
+def json_schema(names: Names) -> dict[str, object]:
+    """Return the contract as JSON Schema (2020-12), one definition a kind of stream."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Entries of the Nautilus-Redis bridge",
+        "version": VERSION,
+        "streams": {names.prefix + names.templates[kind]: f"#/$defs/{kind}" for kind in STREAMS},
+        "$defs": {stream.kind: _definition(stream) for stream in STREAMS.values()},
+    }
+
+
+def _definition(stream: Stream) -> dict[str, object]:
+    return {
+        "type": "object",
+        "properties": {
+            name: {"type": "string", "pattern": field.pattern, "description": field.about}
+            for name, field in stream.fields.items()
+        },
+        "required": list(stream.fields),
+        "additionalProperties": False,
+        "documented": list(stream.documented),
+    }
+
+
+def pairs(kind: str, values: tuple[str, ...], tail: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield name, value, name, value ... in wire order."""
+    names = (*STREAMS[kind].names, *(TAIL if tail else ()))
+    for name, value in zip(names, (*values, *tail), strict=True):
+        yield name
+        yield value

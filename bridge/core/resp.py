@@ -1,0 +1,164 @@
+"""RESP2, the Redis wire protocol: commands to bytes, bytes to typed replies.
+
+Written for two uses only: appending entries as fast as a Python process can, and knowing which
+entry each reply belongs to. Pure: no socket, no clock.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+# What a Redis error means for the bridge; also the closed set of the metric's label.
+ERROR_KINDS: Final = {
+    "OOM": "oom",
+    "READONLY": "readonly",
+    "LOADING": "loading",
+    "MASTERDOWN": "readonly",
+    "NOREPLICAS": "readonly",
+    "MISCONF": "readonly",
+    "CLUSTERDOWN": "readonly",
+    "WRONGTYPE": "wrongtype",
+    "NOAUTH": "auth",
+    "WRONGPASS": "auth",
+    "NOPERM": "auth",
+}
+
+# `$n\r\n` for every length a value of ours can usually have; `header` covers the rest.
+HEADERS: Final = tuple(f"${n}\r\n" for n in range(512))
+
+# A stream id is a bulk string of 3 (`0-1`) to 41 bytes.
+_ID_HEADERS: Final = frozenset(b"$%d" % n for n in range(3, 42))
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyError:
+    """An error reply. `code` is its first word, `message` the whole text."""
+
+    code: str
+    message: str
+
+    @property
+    def kind(self) -> str:
+        """One of the closed set of metric label values, `other` for what is not named there."""
+        return ERROR_KINDS.get(self.code, "other")
+
+
+type Reply = bytes | int | ReplyError | list[Reply] | None
+
+
+class ProtocolError(Exception):
+    """The peer sent bytes that are not RESP2: the connection cannot be used any further."""
+
+
+def header(value: str) -> str:
+    """Return the `$n\\r\\n` header of `value`: its length in UTF-8 bytes, not in characters."""
+    return f"${len(value) if value.isascii() else len(value.encode())}\r\n"
+
+
+def bulk(value: str) -> str:
+    """Return `value` as a bulk string."""
+    return f"{header(value)}{value}\r\n"
+
+
+def command(*words: str | int) -> bytes:
+    """Return one command."""
+    return f"*{len(words)}\r\n{''.join([bulk(str(word)) for word in words])}".encode()
+
+
+def xadd_prefix(key: str, fields: int, maxlen: int | None = None) -> str:
+    """Return the constant part of an XADD of `fields` name-value pairs to `key`.
+
+    With `maxlen` the stream is trimmed to about that many entries by the same command.
+    """
+    words = ["XADD", key]
+    if maxlen is not None:
+        words += ["MAXLEN", "~", str(maxlen)]
+    words.append("*")
+    return f"*{len(words) + 2 * fields}\r\n{''.join([bulk(word) for word in words])}"
+
+
+def xadd(key: str, pairs: Iterable[str], maxlen: int | None = None) -> bytes:
+    """Return an XADD of `pairs` (name, value, name, value ...) to `key`."""
+    words = [bulk(word) for word in pairs]
+    return f"{xadd_prefix(key, len(words) // 2, maxlen)}{''.join(words)}".encode()
+
+
+class ReplyParser:
+    """Bytes in, whole replies out; keeps what is not yet whole."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """Return the replies that `data` completes, oldest first.
+
+        Raises ProtocolError when the bytes are not RESP2.
+        """
+        buffer = self._rest + data if self._rest else data
+        # Nearly all replies are stream ids, one header line and one id line each, and come by
+        # the hundred: for those, two C-speed calls replace a loop over the lines.
+        lines = buffer.split(b"\r\n")
+        whole = (len(lines) - 1) & ~1
+        if not whole or not set(lines[:whole:2]) <= _ID_HEADERS:
+            return self._parse(buffer)
+        ids: list[Reply] = list(lines[1:whole:2])
+        rest = b"\r\n".join(lines[whole:])
+        return ids + self._parse(rest)
+
+    def _parse(self, buffer: bytes) -> list[Reply]:
+        replies: list[Reply] = []
+        position = 0
+        while True:
+            parsed = _parse_one(buffer, position)
+            if parsed is None:
+                break
+            reply, position = parsed
+            replies.append(reply)
+        self._rest = buffer[position:]
+        return replies
+
+
+def _parse_one(buffer: bytes, position: int) -> tuple[Reply, int] | None:
+    """Return one reply and the position behind it, or None when it is not whole yet."""
+    end = buffer.find(b"\r\n", position)
+    if end < 0:
+        return None
+    kind, line, position = buffer[position : position + 1], buffer[position + 1 : end], end + 2
+    if kind == b"+":
+        return line, position
+    if kind == b"-":
+        text = line.decode(errors="replace")
+        return ReplyError(text.split(" ", 1)[0], text), position
+    try:
+        number = int(line)
+    except ValueError:
+        raise ProtocolError(f"not a Redis reply: {(kind + line)[:40]!r}") from None
+    if kind == b":":
+        return number, position
+    if kind == b"$":
+        return _parse_bulk(buffer, position, number)
+    if kind == b"*":
+        return _parse_array(buffer, position, number)
+    raise ProtocolError(f"not a Redis reply: type {kind!r}")
+
+
+def _parse_bulk(buffer: bytes, position: int, length: int) -> tuple[Reply, int] | None:
+    if length < 0:
+        return None, position
+    end = position + length
+    if len(buffer) < end + 2:
+        return None
+    return buffer[position:end], end + 2
+
+
+def _parse_array(buffer: bytes, position: int, length: int) -> tuple[Reply, int] | None:
+    if length < 0:
+        return None, position
+    items: list[Reply] = []
+    for _ in range(length):
+        parsed = _parse_one(buffer, position)
+        if parsed is None:
+            return None
+        item, position = parsed
+        items.append(item)
+    return items, position

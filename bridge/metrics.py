@@ -1,0 +1,185 @@
+"""Every metric of the bridge: names, labels and the closed sets of label values.
+
+Label children are made once, here, and handed out in dictionaries. An unknown label value is a
+KeyError and never a new series. Hot paths count once a batch: `market_published["quotes"].inc(n)`.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.metrics import MetricWrapperBase
+
+EVENT_TYPES = (
+    "order", "fill", "position", "account", "quote", "trade", "bar", "mark", "funding",
+)  # fmt: skip
+REDIS_ERROR_KINDS = (
+    "connection", "auth", "oom", "readonly", "loading", "wrongtype", "protocol", "other",
+)  # fmt: skip
+EXEC_STREAMS = ("orders", "fills", "positions", "account", "exec_funding", "control")
+MARKET_KINDS = ("quotes", "trades", "bars", "mark", "funding")
+DROP_REASONS = ("full", "refused", "wrongtype")
+REFUSAL_REASONS = ("unknown", "broken", "no_instrument", "collision")
+LANES = ("exec", "market")
+
+# Publish to acknowledgement: 0.1 ms is a loopback round trip, 10 s an outage.
+LATENCY_BUCKETS_SECONDS = (
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02,
+    0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+)  # fmt: skip
+
+# Existing readers of the hash `metrics:nautilus_bridge` know these without the `_total` suffix.
+DOCUMENTED_COUNTERS = (
+    "nautilus_bridge_events_processed",
+    "nautilus_bridge_orders_published",
+    "nautilus_bridge_fills_published",
+    "nautilus_bridge_redis_errors",
+)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Content type of `Metrics.exposition()`."""
+
+
+class Metrics:
+    """The metrics of one bridge, on a registry of their own: a process may hold several bridges.
+
+    Attributes are prometheus_client objects, or dictionaries of them by label value (by
+    `(kind, reason)` for `market_dropped`). Gauges that mirror a live value are read when they are
+    asked for: their owner calls `set_function` once.
+
+    Making one turns off `_created` samples in the whole process: prometheus_client has no finer
+    switch.
+    """
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._own: list[MetricWrapperBase] = []
+        self._declare_counters()
+        self._declare_gauges()
+        latency = Histogram(
+            "nautilus_bridge_publish_latency_seconds",
+            "Time from handing entries to the lane to their acknowledgement by Redis.",
+            ["lane"],
+            registry=self.registry,
+            buckets=LATENCY_BUCKETS_SECONDS,
+        )
+        self._own.append(latency)
+        self.publish_latency_seconds = {lane: latency.labels(lane) for lane in LANES}
+        self._info = Info("nautilus_bridge", "What runs here.", registry=self.registry)
+        ProcessCollector(registry=self.registry)
+
+    def set_info(self, *, version: str, nautilus_version: str, role: str) -> None:
+        """Fill the one series of `nautilus_bridge_info`; an unknown value is the empty string."""
+        self._info.info({"version": version, "nautilus_version": nautilus_version, "role": role})
+
+    def exposition(self) -> bytes:
+        """Return all series in Prometheus's text format, see `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+    def snapshot(self, now_ns: int) -> dict[str, str]:
+        """Return the fields of the hash `metrics:nautilus_bridge`: numbers as decimal strings.
+
+        Keys are the names that Prometheus samples, summed over their labels; a histogram gives its
+        `_count` and `_sum`. The documented counters stand there twice, as `..._total` and under
+        the bare name that existing readers expect. `ts_ns` is `now_ns`. Info and process metrics
+        are left out.
+        """
+        sums: dict[str, float] = {}
+        for collector in self._own:
+            for family in collector.collect():
+                for sample in family.samples:
+                    if not sample.name.endswith("_bucket"):
+                        sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+        fields = {name: _decimal(value) for name, value in sums.items()}
+        for name in DOCUMENTED_COUNTERS:
+            fields[name] = fields[f"{name}_total"]
+        fields["ts_ns"] = str(now_ns)
+        return fields
+
+    def _declare_counters(self) -> None:
+        self.events_processed = self._counters(
+            "events_processed", "Nautilus events handed to a lane.", "type", EVENT_TYPES
+        )
+        self.orders_published = self._counter(
+            "orders_published", "Order entries Redis acknowledged."
+        )
+        self.fills_published = self._counter("fills_published", "Fill entries Redis acknowledged.")
+        self.redis_errors = self._counters(
+            "redis_errors", "Errors from Redis or the link to it.", "kind", REDIS_ERROR_KINDS
+        )
+        self.exec_published = self._counters(
+            "exec_published", "Execution entries Redis acknowledged.", "stream", EXEC_STREAMS
+        )
+        self.market_published = self._counters(
+            "market_published", "Market entries Redis acknowledged.", "kind", MARKET_KINDS
+        )
+        self.market_conflated = self._counters(
+            "market_conflated", "Market entries replaced by a newer one.", "kind", MARKET_KINDS
+        )
+        dropped = Counter(
+            "nautilus_bridge_market_dropped",
+            "Market entries lost.",
+            ["kind", "reason"],
+            registry=self.registry,
+        )
+        self._own.append(dropped)
+        self.market_dropped = {
+            (kind, reason): dropped.labels(kind, reason)
+            for kind in MARKET_KINDS
+            for reason in DROP_REASONS
+        }
+        self.events_refused = self._counters(
+            "events_refused", "Events that could not become an entry.", "reason", REFUSAL_REASONS
+        )
+        self.handler_errors = self._counter(
+            "handler_errors", "Registered fill and order handlers that raised."
+        )
+        self.reconnects = self._counters(
+            "reconnects", "Connections made again after a loss.", "lane", LANES
+        )
+
+    def _declare_gauges(self) -> None:
+        self.connected = self._gauges("connected", "1 while the lane's connection stands.")
+        self.in_flight = self._gauges("in_flight", "Entries sent, not yet acknowledged.")
+        self.exec_backlog = self._gauge("exec_backlog", "Execution entries not acknowledged.")
+        self.market_backlog = self._gauge("market_backlog", "Market entries not acknowledged.")
+        self.native_backing_closed = self._gauge(
+            "native_backing_closed", "1 when Nautilus's own Redis backing has died."
+        )
+
+    def _counter(self, name: str, documentation: str) -> Counter:
+        counter = Counter(f"nautilus_bridge_{name}", documentation, registry=self.registry)
+        self._own.append(counter)
+        return counter
+
+    def _counters(
+        self, name: str, documentation: str, label: str, values: Sequence[str]
+    ) -> dict[str, Counter]:
+        parent = Counter(f"nautilus_bridge_{name}", documentation, [label], registry=self.registry)
+        self._own.append(parent)
+        return {value: parent.labels(value) for value in values}
+
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        gauge = Gauge(f"nautilus_bridge_{name}", documentation, registry=self.registry)
+        self._own.append(gauge)
+        return gauge
+
+    def _gauges(self, name: str, documentation: str) -> dict[str, Gauge]:
+        parent = Gauge(f"nautilus_bridge_{name}", documentation, ["lane"], registry=self.registry)
+        self._own.append(parent)
+        return {lane: parent.labels(lane) for lane in LANES}
+
+
+def _decimal(value: float) -> str:
+    """Return `value` in plain decimal notation, an integer without a fraction."""
+    return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")

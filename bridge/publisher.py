@@ -1,0 +1,242 @@
+"""Lanes to Redis: two connections, one flush a loop turn, the exec lane first."""
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+import uvloop
+
+from bridge.core.lanes import Channel, ExecLane, MarketLane, Refused
+from bridge.core.resp import Reply
+from bridge.link import Link, Target
+from bridge.metrics import Metrics
+from bridge.shippers import ExecShipper, MarketShipper
+
+log = structlog.get_logger("nautilus_bridge.publisher")
+
+WAIT_LOG_SECONDS: Final = 5
+
+
+class Publisher:
+    """Owns both links; runs on one loop, which in a live node is the trading loop.
+
+    The lanes wake it; it flushes once per loop turn. With `threaded` the lanes are filled by
+    another thread than the loop's.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        exec_lane: ExecLane,
+        market_lane: MarketLane,
+        metrics: Metrics,
+        *,
+        batch_entries_max: int,
+        in_flight_max: int,
+        backoff_seconds_max: float,
+        threaded: bool = False,
+    ) -> None:
+        self.exec = ExecShipper(exec_lane, metrics, batch_entries_max=batch_entries_max)
+        self.market = MarketShipper(market_lane, metrics, in_flight_max=in_flight_max)
+        self.on_progress: Callable[[], None] | None = None
+        self._metrics = metrics
+        self._links = [
+            self._make_link(target, "exec", self.exec, backoff_seconds_max),
+            self._make_link(target, "market", self.market, backoff_seconds_max),
+        ]
+        self._threaded = threaded
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._armed = False
+        self._drained: asyncio.Event | None = None
+        self._noted: set[tuple[str, str]] = set()
+        self.market.wake = self.wake
+        exec_lane.wake = market_lane.wake = self.wake
+        market_lane.on_full = self._shed
+        market_lane.on_refused = self._count_refused
+        self._mirror()
+
+    async def run(self) -> None:
+        """Publish until cancelled. What is not confirmed then stays in the lanes."""
+        self._loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            for link in self._links:
+                group.create_task(link.run(), name=f"link.{link.name}")
+
+    def wake(self) -> None:
+        """Arrange one flush for the next loop turn, however often it is called before that."""
+        if self._armed or self._loop is None:
+            return
+        self._armed = True
+        if self._threaded:
+            self._loop.call_soon_threadsafe(self._flush)
+        else:
+            self._loop.call_soon(self._flush)
+
+    async def drain(self, seconds_max: float) -> bool:
+        """Wait until everything is confirmed; return False when that took too long."""
+        self._drained = asyncio.Event()
+        self._check_drained()
+        try:
+            async with asyncio.timeout(seconds_max):
+                await self._drained.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def unpublished(self) -> dict[str, int]:
+        """Entries and events that Redis has not confirmed, by lane."""
+        market = self.market.lane.backlog + self.market.in_flight
+        return {"exec": self.exec.lane.backlog, "market": market}
+
+    @property
+    def problem(self) -> str | None:
+        """Why this publisher is not healthy, None when it is."""
+        for link in self._links:
+            if not link.is_up:
+                return f"no connection to Redis for the {link.name} lane: {link.problem}"
+        return self.exec.problem
+
+    def _flush(self) -> None:
+        self._armed = False
+        self.exec.flush()
+        if self.market.flush():
+            self.wake()
+
+    def _make_link(
+        self, target: Target, name: str, shipper: ExecShipper | MarketShipper, backoff: float
+    ) -> Link:
+        def on_up() -> None:
+            if link.connects > 1:
+                self._metrics.reconnects[name].inc()
+            self.wake()
+
+        def on_replies(replies: Sequence[Reply]) -> None:
+            shipper.on_replies(replies)
+            self.wake()
+            self._check_drained()
+            if self.on_progress is not None:
+                self.on_progress()
+
+        link = Link(
+            target,
+            name=name,
+            backoff_seconds_max=backoff,
+            on_up=on_up,
+            on_replies=on_replies,
+            on_down=shipper.on_down,
+            on_error=lambda kind: self._metrics.redis_errors[kind].inc(),
+        )
+        shipper.link = link
+        return link
+
+    def _check_drained(self) -> None:
+        if self._drained is not None and not any(self.unpublished.values()):
+            self._drained.set()
+
+    def _shed(self, channel: Channel) -> None:
+        conflated, dropped = channel.shed(self.market.lane.entries_max)
+        self._metrics.market_conflated[channel.kind].inc(conflated)
+        self._metrics.market_dropped[channel.kind, "full"].inc(dropped)
+
+    def _count_refused(self, channel: Channel, event: object, error: Exception) -> None:
+        reason = error.reason if isinstance(error, Refused) else "broken"
+        self._metrics.events_refused[reason].inc()
+        if (channel.kind, reason) not in self._noted:
+            self._noted.add((channel.kind, reason))
+            log.error(
+                "event.refused",
+                kind=channel.kind,
+                reason=reason,
+                event_text=repr(event)[:200],
+                problem=f"{type(error).__name__}: {error}",
+            )
+
+    def _mirror(self) -> None:
+        metrics = self._metrics
+        metrics.exec_backlog.set_function(lambda: self.exec.lane.backlog)
+        metrics.market_backlog.set_function(lambda: self.unpublished["market"])
+        metrics.in_flight["exec"].set_function(lambda: self.exec.lane.in_flight)
+        metrics.in_flight["market"].set_function(lambda: self.market.in_flight)
+        for link in self._links:
+            metrics.connected[link.name].set_function(functools.partial(_is_up, link))
+
+
+def _is_up(link: Link) -> float:
+    return float(link.is_up)
+
+
+class PublisherThread:
+    """A publisher on a thread and loop of its own, for a backtest that occupies the main thread.
+
+    The tap waits while a lane is full: a backtest loses nothing and conflates nothing.
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        self.failure: BaseException | None = None
+        self._publisher = publisher
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ready = threading.Event()
+        self._room = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bridge.publisher", daemon=True)
+        publisher.on_progress = self._room.set
+        publisher.exec.lane.on_full = self._wait_exec
+        publisher.market.lane.on_full = self._wait_market
+
+    def start(self) -> None:
+        """Start the thread; returns when its loop runs."""
+        self._thread.start()
+        self._ready.wait()
+
+    def stop(self, seconds_max: float) -> bool:
+        """Publish what is left, for at most that long; end the thread. True when all is confirmed.
+
+        Raises the failure that ended the publisher, if one did.
+        """
+        done = True
+        if self._loop is not None and self._task is not None and self._thread.is_alive():
+            drain = self._publisher.drain(seconds_max)
+            done = asyncio.run_coroutine_threadsafe(drain, self._loop).result()
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
+        if self.failure is not None:
+            raise self.failure
+        return done
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._publisher.run())
+        self._ready.set()
+        try:
+            await self._task
+        except asyncio.CancelledError:
+            pass
+        except BaseExceptionGroup as error:
+            self.failure = error
+            log.critical("publisher.failed", exc_info=error)
+        finally:
+            self._room.set()
+
+    def _wait_exec(self) -> None:
+        lane = self._publisher.exec.lane
+        self._wait_while(lambda: lane.backlog >= lane.entries_max)
+
+    def _wait_market(self, channel: Channel) -> None:
+        entries_max = self._publisher.market.lane.entries_max
+        self._wait_while(lambda: len(channel.pending) > entries_max)
+
+    def _wait_while(self, full: Callable[[], bool]) -> None:
+        waited_seconds = 0
+        while full() and self.failure is None:
+            self._room.clear()
+            if full() and not self._room.wait(WAIT_LOG_SECONDS):
+                waited_seconds += WAIT_LOG_SECONDS
+                log.warning("backtest.waiting", waited_seconds=waited_seconds, why="a lane is full")

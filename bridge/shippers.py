@@ -1,0 +1,234 @@
+"""How each lane travels: what is sent, what an answer means, what is sent again.
+
+`ExecShipper` is the seam of the delivery guarantee: it sends one batch a stream at a time, all or
+nothing, and keeps every entry until it is confirmed. A reply lost with its connection makes
+entries appear twice, with equal (producer, seq). `MarketShipper` keeps many chunks in flight; what
+Redis refuses of them is counted and lost.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from bridge.core import resp
+from bridge.core.lanes import Chunk, ExecLane, ExecStream, MarketLane
+from bridge.core.resp import Reply, ReplyError
+from bridge.link import Link
+from bridge.metrics import Metrics
+
+log = structlog.get_logger("nautilus_bridge.shippers")
+
+# A loop turn encodes at most this many chunks, so that the trading loop never waits long for us.
+CHUNKS_PER_TURN_MAX: Final = 4
+RETRY_SECONDS_MIN: Final = 0.02
+RETRY_SECONDS_MAX: Final = 1.0
+# Errors that pass by themselves: the lane waits. Others belong to one entry or one stream.
+PASSING: Final = frozenset({"oom", "readonly", "loading", "auth"})
+
+
+class ExecShipper:
+    """Sends the exec lane: per stream one batch in flight, as one MULTI/EXEC."""
+
+    def __init__(self, lane: ExecLane, metrics: Metrics, *, batch_entries_max: int) -> None:
+        self.lane = lane
+        self.link: Link
+        self._metrics = metrics
+        self._batch_entries_max = batch_entries_max
+        self._sent: deque[tuple[ExecStream, int]] = deque()
+        self._answers: list[Reply] = []
+        self._waiting: set[str] = set()
+        self._retry_seconds: dict[str, float] = {}
+
+    def flush(self) -> None:
+        """Send what waits on every stream that has nothing in flight and is not backing off."""
+        if not self.link.is_up:
+            return
+        for stream in self.lane.streams.values():
+            if stream.kind in self._waiting:
+                continue
+            batch = stream.take(self._batch_entries_max)
+            if batch:
+                self._sent.append((stream, len(batch)))
+                self.link.write(_transaction(batch))
+
+    def on_down(self) -> None:
+        """Nothing is in flight any more: what was not confirmed goes again."""
+        self._sent.clear()
+        self._answers.clear()
+        self.lane.reset()
+
+    def on_replies(self, replies: Sequence[Reply]) -> None:
+        """Collect the answers of each batch; settle it when its last one is in."""
+        for reply in replies:
+            self._answers.append(reply)
+            stream, count = self._sent[0]
+            if len(self._answers) == _answers_of(count):
+                self._sent.popleft()
+                answers, self._answers = self._answers, []
+                self._settle(stream, count, answers)
+        self.flush()
+
+    def _settle(self, stream: ExecStream, count: int, answers: list[Reply]) -> None:
+        error = _first_error(answers)
+        if error is not None:
+            stream.in_flight = 0
+            self._back_off(stream, error)
+            return
+        if self._retry_seconds.pop(stream.kind, None) is not None:
+            log.info("exec.resumed", stream=stream.key)
+        first_ns = stream.acknowledge(count)
+        metrics = self._metrics
+        metrics.publish_latency_seconds["exec"].observe((time.monotonic_ns() - first_ns) / 1e9)
+        metrics.exec_published[stream.kind].inc(count)
+        if stream.kind == "orders":
+            metrics.orders_published.inc(count)
+        elif stream.kind == "fills":
+            metrics.fills_published.inc(count)
+
+    def _back_off(self, stream: ExecStream, error: ReplyError) -> None:
+        self._metrics.redis_errors[error.kind].inc()
+        seconds = self._retry_seconds.get(stream.kind)
+        if seconds is None:
+            seconds = RETRY_SECONDS_MIN
+            log.error("exec.refused", stream=stream.key, problem=error.message, kept=True)
+        self._retry_seconds[stream.kind] = min(seconds * 2, RETRY_SECONDS_MAX)
+        self._waiting.add(stream.kind)
+        asyncio.get_running_loop().call_later(seconds, self._retry, stream.kind)
+        if error.kind == "readonly":
+            self.link.drop()  # the name may lead to the new primary by now
+
+    def _retry(self, kind: str) -> None:
+        self._waiting.discard(kind)
+        self.flush()
+
+    @property
+    def problem(self) -> str | None:
+        """Which streams Redis refuses at present, None when it refuses none."""
+        refused = [self.lane.streams[kind].key for kind in self._retry_seconds]
+        return f"Redis refuses entries of {', '.join(refused)}" if refused else None
+
+
+def _transaction(batch: Sequence[bytes]) -> bytes:
+    """Return the batch as one all-or-nothing write; a single XADD is one by itself."""
+    if len(batch) == 1:
+        return batch[0]
+    return b"".join((resp.command("MULTI"), *batch, resp.command("EXEC")))
+
+
+def _answers_of(count: int) -> int:
+    return 1 if count == 1 else count + 2
+
+
+def _first_error(answers: Sequence[Reply]) -> ReplyError | None:
+    """Return the cause of a refused batch: the first error in it, EXECABORT only by itself."""
+    for answer in answers:
+        if isinstance(answer, ReplyError):
+            return answer
+    final = answers[-1]
+    if isinstance(final, list):
+        return _first_error(final) if final else None
+    return None
+
+
+class MarketShipper:
+    """Sends the market lane: many chunks in flight, each reply belongs to its entry."""
+
+    def __init__(self, lane: MarketLane, metrics: Metrics, *, in_flight_max: int) -> None:
+        self.lane = lane
+        self.link: Link
+        self.wake: Callable[[], None]
+        self.in_flight = 0
+        self._metrics = metrics
+        self._in_flight_max = in_flight_max
+        self._sent: deque[Chunk] = deque()
+        self._answered = 0
+        self._paused = False
+        self._retry_seconds = RETRY_SECONDS_MIN
+        self._flagged: set[str] = set()
+
+    def flush(self) -> bool:
+        """Send up to a loop turn's worth; return whether more could be sent right away."""
+        for _ in range(CHUNKS_PER_TURN_MAX):
+            if self._paused or not self.link.is_up or self.in_flight >= self._in_flight_max:
+                return False
+            chunk = self.lane.take()
+            if chunk is None:
+                return False
+            self.in_flight += len(chunk.events)
+            self._sent.append(chunk)
+            self.link.write(chunk.data)
+        return True
+
+    def on_down(self) -> None:
+        """Put what was not confirmed back: it goes again, possibly for the second time."""
+        self.lane.put_back(self._sent)
+        self._sent.clear()
+        self.in_flight = self._answered = 0
+
+    def on_replies(self, replies: Sequence[Reply]) -> None:
+        """Count the replies off against the chunks in flight, oldest first."""
+        position, total = 0, len(replies)
+        while position < total:
+            chunk = self._sent[0]
+            due = len(chunk.events) - self._answered
+            part = replies[position : position + due]
+            self._check(chunk, part)
+            position += len(part)
+            self._answered += len(part)
+            if self._answered == len(chunk.events):
+                self._acknowledge(chunk)
+        self.in_flight -= total
+
+    def _acknowledge(self, chunk: Chunk) -> None:
+        self._sent.popleft()
+        self._answered = 0
+        seconds = (time.monotonic_ns() - chunk.opened_ns) / 1e9
+        self._metrics.publish_latency_seconds["market"].observe(seconds)
+
+    def _check(self, chunk: Chunk, part: Sequence[Reply]) -> None:
+        kind = chunk.channel.kind
+        errors = [
+            (index, reply) for index, reply in enumerate(part) if isinstance(reply, ReplyError)
+        ]
+        self._metrics.market_published[kind].inc(len(part) - len(errors))
+        if not errors:
+            if self._retry_seconds > RETRY_SECONDS_MIN:
+                self._recovered()
+            return
+        for index, error in errors:
+            self._metrics.redis_errors[error.kind].inc()
+            reason = "wrongtype" if error.kind == "wrongtype" else "refused"
+            self._metrics.market_dropped[kind, reason].inc()
+            stream = str(chunk.channel.stream_of(chunk.events[self._answered + index]))
+            self._flag(stream, error)
+        if any(error.kind in PASSING for _, error in errors):
+            self._pause()
+
+    def _flag(self, stream: str, error: ReplyError) -> None:
+        """Say once a stream and kind what is wrong; the counter tells how often."""
+        subject = error.kind if error.kind in PASSING else f"{stream} {error.kind}"
+        if subject not in self._flagged:
+            self._flagged.add(subject)
+            log.error("market.refused", stream=stream, problem=error.message, dropped=True)
+
+    def _pause(self) -> None:
+        """Leave Redis alone for a moment; what waits conflates. A refused entry is not sent
+        again: behind it newer ones of its stream may have been accepted."""
+        if self._paused:
+            return
+        self._paused = True
+        asyncio.get_running_loop().call_later(self._retry_seconds, self._resume)
+        self._retry_seconds = min(self._retry_seconds * 2, RETRY_SECONDS_MAX)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self.wake()
+
+    def _recovered(self) -> None:
+        log.info("market.resumed")
+        self._retry_seconds = RETRY_SECONDS_MIN
+        self._flagged -= PASSING

@@ -1,0 +1,1 @@
+"""The bridge's HTTP side: metrics for Prometheus, health for probes."""

@@ -1,0 +1,1 @@
+"""Adapters between the bridge and the outside: venues' data and trading engines."""

@@ -1,0 +1,1 @@
+"""Binance market data as validated datasets. Knows nothing of any trading engine."""

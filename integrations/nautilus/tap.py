@@ -1,0 +1,157 @@
+"""The tap: bus subscriptions -> lanes. It reads, and never disturbs.
+
+It subscribes before the node runs, because reconciliation speaks early; behind portfolio and risk
+engine (priority 10) and in front of strategies (0), because a strategy that submits inside
+`on_order_filled` would show its new order before the fill. No exception gets back to Nautilus: a
+handler that raises ends a live node without a flush.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+from nautilus_trader.backtest.execution_client import BacktestExecClient
+from nautilus_trader.adapters.sandbox.execution import SandboxExecutionClient
+from nautilus_trader.model.identifiers import AccountId
+from nautilus_trader.system.kernel import NautilusKernel
+
+from bridge.core.contract import Entry, Names
+from bridge.core.lanes import Channel, ExecLane, LaneFull, MarketLane, Refused
+from bridge.metrics import Metrics
+from integrations.nautilus import market
+from integrations.nautilus.market import MarkPrices, Routes, Trim, instrument_id_of
+from integrations.nautilus.translate import Translator
+
+log = structlog.get_logger("nautilus_bridge.tap")
+
+PRIORITY: Final = 6
+SIMULATED_CLIENTS: Final = (BacktestExecClient, SandboxExecutionClient)
+EVENT_TYPE_OF: Final = {
+    "orders": "order",
+    "fills": "fill",
+    "positions": "position",
+    "account": "account",
+    "exec_funding": "funding",
+}
+
+
+class Tap:
+    """Feeds both lanes from one kernel's message bus.
+
+    `on_failure` is told once when the exec lane can take no more: from then on execution events
+    are lost, and the process must end.
+    """
+
+    def __init__(
+        self,
+        kernel: NautilusKernel,
+        exec_lane: ExecLane,
+        market_lane: MarketLane,
+        metrics: Metrics,
+        *,
+        names: Names,
+        venue_alias: Mapping[str, str],
+        maxlen: int,
+        on_failure: Callable[[LaneFull], None],
+    ) -> None:
+        self.lost = 0
+        self._kernel = kernel
+        self._exec_lane = exec_lane
+        self._metrics = metrics
+        self._on_failure = on_failure
+        self._noted: Counter[str] = Counter()
+        self._runs: dict[AccountId, str] = {}
+        self._translator = Translator(kernel.cache, venue_alias=venue_alias, run_of=self._run_of)
+        self.routes = Routes(names, kernel.cache, venue_alias=venue_alias, trim=Trim(maxlen))
+        self._subscriptions = (
+            *self._exec_subscriptions(),
+            *self._market_subscriptions(market_lane),
+        )
+        for topic, handler in self._subscriptions:
+            kernel.msgbus.subscribe(topic, handler, PRIORITY)
+
+    def detach(self) -> None:
+        """Take the subscriptions back; harmless when done already."""
+        for topic, handler in self._subscriptions:
+            self._kernel.msgbus.unsubscribe(topic, handler)
+        self._subscriptions = ()
+
+    def _exec_subscriptions(self) -> Sequence[tuple[str, Callable[[Any], None]]]:
+        translator = self._translator
+        return (
+            ("events.order.*", self._recorder(translator.order)),
+            ("events.position.*", self._recorder(translator.position)),
+            ("events.account.*", self._recorder(translator.account)),
+        )
+
+    def _market_subscriptions(
+        self, lane: MarketLane
+    ) -> Sequence[tuple[str, Callable[[Any], None]]]:
+        marks = MarkPrices()
+        routes = self.routes
+
+        def channel(kind: str, encode: market.Encode, *, conflates: bool) -> Callable[[Any], None]:
+            def stream_of(event: Any) -> str:
+                return routes.route(kind, instrument_id_of(event)).key
+
+            return lane.open(Channel(kind, encode=encode, stream_of=stream_of, conflates=conflates))
+
+        def plain(kind: str, values: Callable[[Any], Sequence[str]]) -> market.Encode:
+            return market.plain_encoder(routes, kind, values)
+
+        return (
+            ("data.quotes.*", channel("quotes", market.quote_encoder(routes), conflates=True)),
+            ("data.trades.*", channel("trades", market.trade_encoder(routes), conflates=False)),
+            ("data.bars.*", channel("bars", plain("bars", market.bar_values), conflates=False)),
+            ("data.index_prices.*", marks.on_index),
+            ("data.mark_prices.*", channel("mark", plain("mark", marks.values), conflates=True)),
+            (
+                "data.funding_rates.*",
+                channel("funding", plain("funding", market.funding_values), conflates=False),
+            ),
+        )
+
+    def _recorder(self, translate: Callable[[Any], Sequence[Entry]]) -> Callable[[Any], None]:
+        """Return the handler that translates and keeps execution events."""
+
+        def record(event: Any) -> None:
+            try:
+                for entry in translate(event):
+                    self._exec_lane.append(entry)
+                    self._metrics.events_processed[EVENT_TYPE_OF[entry.kind]].inc()
+            except LaneFull as error:
+                self._fail(error)
+            except Exception as error:  # noqa: BLE001 - Nautilus must never see it
+                self._refuse(event, error)
+
+        return record
+
+    def _fail(self, error: LaneFull) -> None:
+        self.lost += 1
+        if self.lost == 1:
+            log.critical("exec.full", problem=str(error), losing="execution events from now on")
+            self._on_failure(error)
+
+    def _refuse(self, event: Any, error: Exception) -> None:
+        """Name an execution event that could not be translated: each one, nothing else tells."""
+        reason = error.reason if isinstance(error, Refused) else "broken"
+        self._metrics.events_refused[reason].inc()
+        log.error(
+            "event.refused",
+            reason=reason,
+            problem=f"{type(error).__name__}: {error}",
+            event_text=repr(event),
+        )
+
+    def _run_of(self, account_id: AccountId) -> str:
+        """Return the run's id for a simulated account, the empty string for a real one."""
+        run = self._runs.get(account_id)
+        if run is None:
+            clients = self._kernel.exec_engine._clients.values()
+            simulated = any(
+                client.account_id == account_id and isinstance(client, SIMULATED_CLIENTS)
+                for client in clients
+            )
+            run = self._runs[account_id] = self._kernel.instance_id.value if simulated else ""
+        return run

@@ -1,0 +1,145 @@
+"""Real redis-servers for tests: started on a free port, killed, paused and started again."""
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from bridge.embedded_redis import HOST, POLL_SECONDS, answer, end, spawn
+
+START_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 10.0
+PORT_TRIES_MAX = 5
+
+
+def server_or_exit(binary: Path | None) -> Path:
+    """Return `binary`, or end the whole test run: no test is skipped for want of a server."""
+    if binary is None:
+        pytest.exit(
+            "the tests need a real redis-server (6.2 or newer) and found none on PATH or in"
+            " .tools/bin: run `make test`, which gets one by ops/find-redis, or install one",
+            returncode=2,
+        )
+    return binary
+
+
+def free_port() -> int:
+    """Return a TCP port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """A redis-server of a test. `options` are its own, such as ("--requirepass", "secret").
+
+    `folder` keeps its data over a restart. `start`, `kill` and `terminate` must be called from the
+    main thread; all of them return when it is done.
+    """
+
+    def __init__(self, binary: Path, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._binary = binary
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._clients: list[redis.Redis] = []
+        named = dict(itertools.pairwise(options))
+        self.password = named.get("--requirepass")
+
+    @property
+    def url(self) -> str:
+        user = "" if self.password is None else f":{self.password}@"
+        return f"redis://{user}{HOST}:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    @property
+    def client(self) -> redis.Redis:
+        """A client that answers with text and never retries; the same one at each call."""
+        return self._clients[0] if self._clients else self.new_client()
+
+    def new_client(self, **options: Any) -> redis.Redis:
+        """Return another client; it is closed with the server."""
+        options = {"decode_responses": True, "retry": Retry(NoBackoff(), 0), **options}
+        options = {"password": self.password, **options}
+        client = redis.Redis(HOST, self.port, **options)
+        self._clients.append(client)
+        return client
+
+    def start(self, *, until_loaded: bool = True) -> None:
+        """Start, also again, on the same port. Without `until_loaded` LOADING is an answer too."""
+        first = self._process is None
+        for _ in range(PORT_TRIES_MAX):
+            self._spawn()
+            if self._wait_ready(until_loaded=until_loaded):
+                break
+            if not first or "Address already in use" not in self._said():
+                raise RuntimeError(f"redis-server did not start: {self._said()}")
+            self.port = free_port()
+        for client in self._clients:
+            client.connection_pool.disconnect()
+
+    def kill(self) -> None:
+        """End it by SIGKILL: nothing is saved, no connection is closed in order."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def terminate(self) -> None:
+        """End it by SIGTERM, as an operator would."""
+        if self._process is not None:
+            end(self._process, seconds_max=STOP_SECONDS_MAX)
+
+    def pause(self) -> None:
+        """Stop its clock: connections stay open and nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """Kill it and close its clients; repeating is harmless."""
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+        self.kill()
+
+    @property
+    def _output(self) -> Path:
+        return self.folder / "redis.log"
+
+    def _said(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    def _spawn(self) -> None:
+        self._output.unlink(missing_ok=True)
+        options = [
+            *("--port", str(self.port), "--bind", HOST, "--dir", str(self.folder)),
+            *("--save", "", "--appendonly", "no", *self._options),
+        ]
+        self._process = spawn(self._binary, options, self._output)
+
+    def _wait_ready(self, *, until_loaded: bool) -> bool:
+        assert self._process is not None
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while self._process.poll() is None and time.monotonic() < deadline:
+            said = answer((HOST, self.port))
+            if said and not (until_loaded and said.startswith(b"-LOADING")):
+                return True
+            time.sleep(POLL_SECONDS)
+        self.kill()
+        return False
