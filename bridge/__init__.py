@@ -1,1 +1,5 @@
-"""The bridge daemon: carries trading events to Redis and operators' wishes back."""
+"""The bridge between NautilusTrader and Redis: knows Redis, never Nautilus."""
+
+from typing import Final
+
+VERSION: Final = "0.1.0"

@@ -34,7 +34,7 @@ from bridge.log import MASK, mask_urls
 ENV_PREFIX = "BRIDGE_"
 PLACEHOLDERS = ("asset", "symbol", "venue", "base", "quote")
 MARKET_STREAMS = ("quotes", "trades", "bars", "mark", "funding")
-EXEC_STREAMS = ("orders", "fills", "positions", "account", "exec_funding", "control")
+EXEC_STREAMS = ("orders", "fills", "positions", "account", "exec_funding")
 _DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 _BAR_TYPE = r"^\S+\.\S+-\d+-[A-Z_]+-[A-Z_]+-(INTERNAL|EXTERNAL)(@\S+)?$"
 
@@ -96,7 +96,6 @@ class _Section(BaseModel):
         frozen=True,
         extra="forbid",
         validate_default=True,
-        allow_inf_nan=False,
         str_strip_whitespace=True,
         hide_input_in_errors=True,
     )
@@ -141,6 +140,11 @@ class RedisSettings(_Section):
         return value
 
     @property
+    def secret_url(self) -> str | None:
+        """The URL with its password; None when unset. Never log it."""
+        return None if self.url is None else self.url.get_secret_value()
+
+    @property
     def safe_url(self) -> str | None:
         """The URL with its password masked; None when unset."""
         return None if self.url is None else safe_url(self.url.get_secret_value())
@@ -174,12 +178,16 @@ class StreamSettings(_Section):
     positions: str = _exec_stream("exec:positions", "position events")
     account: str = _exec_stream("exec:account", "account balances")
     exec_funding: str = _exec_stream("exec:funding", "funding settlements")
-    control: str = _exec_stream("exec:control", "changes of the execution state")
     quotes: str = _market_stream("market.raw.{asset}.{symbol}", "quotes")
     trades: str = _market_stream("market.raw.trades.{symbol}", "trades")
     bars: str = _market_stream("market.raw.bars.{symbol}", "bars")
     mark: str = _market_stream("market.raw.mark.{symbol}", "mark prices")
     funding: str = _market_stream("market.raw.funding.{symbol}", "funding rates")
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """The names and templates by kind of stream, without the prefix."""
+        return {kind: getattr(self, kind) for kind in (*EXEC_STREAMS, *MARKET_STREAMS)}
 
     @field_validator(*EXEC_STREAMS)
     @classmethod

@@ -22,10 +22,23 @@ from prometheus_client.metrics import MetricWrapperBase
 EVENT_TYPES = (
     "order", "fill", "position", "account", "quote", "trade", "bar", "mark", "funding",
 )  # fmt: skip
+# The type of event behind the entries of each kind of stream.
+EVENT_TYPE_OF = {
+    "orders": "order",
+    "fills": "fill",
+    "positions": "position",
+    "account": "account",
+    "exec_funding": "funding",
+    "quotes": "quote",
+    "trades": "trade",
+    "bars": "bar",
+    "mark": "mark",
+    "funding": "funding",
+}
 REDIS_ERROR_KINDS = (
     "connection", "auth", "oom", "readonly", "loading", "wrongtype", "protocol", "other",
 )  # fmt: skip
-EXEC_STREAMS = ("orders", "fills", "positions", "account", "exec_funding", "control")
+EXEC_STREAMS = ("orders", "fills", "positions", "account", "exec_funding")
 MARKET_KINDS = ("quotes", "trades", "bars", "mark", "funding")
 DROP_REASONS = ("full", "refused", "wrongtype")
 REFUSAL_REASONS = ("unknown", "broken", "no_instrument", "collision")
@@ -108,7 +121,7 @@ class Metrics:
 
     def _declare_counters(self) -> None:
         self.events_processed = self._counters(
-            "events_processed", "Nautilus events handed to a lane.", "type", EVENT_TYPES
+            "events_processed", "Nautilus events kept, published or shed.", "type", EVENT_TYPES
         )
         self.orders_published = self._counter(
             "orders_published", "Order entries Redis acknowledged."

@@ -11,8 +11,9 @@ import uvloop
 
 from bridge.core.lanes import Channel, ExecLane, MarketLane, Refused
 from bridge.core.resp import Reply
+from bridge.handlers import Handlers
 from bridge.link import Link, Target
-from bridge.metrics import Metrics
+from bridge.metrics import EVENT_TYPE_OF, Metrics
 from bridge.shippers import ExecShipper, MarketShipper
 
 log = structlog.get_logger("nautilus_bridge.publisher")
@@ -42,12 +43,13 @@ class Publisher:
         self.exec = ExecShipper(exec_lane, metrics, batch_entries_max=batch_entries_max)
         self.market = MarketShipper(market_lane, metrics, in_flight_max=in_flight_max)
         self.on_progress: Callable[[], None] | None = None
+        self.handlers: Handlers | None = None
+        self.threaded = threaded
         self._metrics = metrics
         self._links = [
             self._make_link(target, "exec", self.exec, backoff_seconds_max),
             self._make_link(target, "market", self.market, backoff_seconds_max),
         ]
-        self._threaded = threaded
         self._loop: asyncio.AbstractEventLoop | None = None
         self._armed = False
         self._drained: asyncio.Event | None = None
@@ -64,13 +66,15 @@ class Publisher:
         async with asyncio.TaskGroup() as group:
             for link in self._links:
                 group.create_task(link.run(), name=f"link.{link.name}")
+            if self.handlers is not None:
+                group.create_task(self.handlers.run(), name="handlers")
 
     def wake(self) -> None:
         """Arrange one flush for the next loop turn, however often it is called before that."""
         if self._armed or self._loop is None:
             return
         self._armed = True
-        if self._threaded:
+        if self.threaded:
             self._loop.call_soon_threadsafe(self._flush)
         else:
             self._loop.call_soon(self._flush)
@@ -82,6 +86,8 @@ class Publisher:
         try:
             async with asyncio.timeout(seconds_max):
                 await self._drained.wait()
+                if self.handlers is not None:
+                    await self.handlers.drain()
         except TimeoutError:
             return False
         return True
@@ -141,6 +147,7 @@ class Publisher:
         conflated, dropped = channel.shed(self.market.lane.entries_max)
         self._metrics.market_conflated[channel.kind].inc(conflated)
         self._metrics.market_dropped[channel.kind, "full"].inc(dropped)
+        self._metrics.events_processed[EVENT_TYPE_OF[channel.kind]].inc(conflated + dropped)
 
     def _count_refused(self, channel: Channel, event: object, error: Exception) -> None:
         reason = error.reason if isinstance(error, Refused) else "broken"

@@ -18,7 +18,7 @@ from bridge.core import resp
 from bridge.core.lanes import Chunk, ExecLane, ExecStream, MarketLane
 from bridge.core.resp import Reply, ReplyError
 from bridge.link import Link
-from bridge.metrics import Metrics
+from bridge.metrics import EVENT_TYPE_OF, Metrics
 
 log = structlog.get_logger("nautilus_bridge.shippers")
 
@@ -194,6 +194,7 @@ class MarketShipper:
         errors = [
             (index, reply) for index, reply in enumerate(part) if isinstance(reply, ReplyError)
         ]
+        self._metrics.events_processed[EVENT_TYPE_OF[kind]].inc(len(part))
         self._metrics.market_published[kind].inc(len(part) - len(errors))
         if not errors:
             if self._retry_seconds > RETRY_SECONDS_MIN:

@@ -1,5 +1,6 @@
 """Fixtures for all tests: real redis-servers, and logging as it was before each test."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -44,17 +45,15 @@ def make_redis(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., RedisServer]]:
     """Return `make(*options)`: a server of the test's own, started, with those options."""
-    servers: list[RedisServer] = []
+    with contextlib.ExitStack() as servers:
 
-    def make(*options: str) -> RedisServer:
-        server = _new_server(tmp_path_factory, *options)
-        servers.append(server)
-        server.start()
-        return server
+        def make(*options: str) -> RedisServer:
+            server = _new_server(tmp_path_factory, *options)
+            servers.callback(server.close)
+            server.start()
+            return server
 
-    yield make
-    for server in servers:
-        server.close()
+        yield make
 
 
 @pytest.fixture(autouse=True)

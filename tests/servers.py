@@ -54,6 +54,7 @@ class RedisServer:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[redis.Redis] = []
+        self._client: redis.Redis | None = None
         named = dict(itertools.pairwise(options))
         self.password = named.get("--requirepass")
 
@@ -70,7 +71,9 @@ class RedisServer:
     @property
     def client(self) -> redis.Redis:
         """A client that answers with text and never retries; the same one at each call."""
-        return self._clients[0] if self._clients else self.new_client()
+        if self._client is None:
+            self._client = self.new_client()
+        return self._client
 
     def new_client(self, **options: Any) -> redis.Redis:
         """Return another client; it is closed with the server."""
@@ -86,12 +89,13 @@ class RedisServer:
         for _ in range(PORT_TRIES_MAX):
             self._spawn()
             if self._wait_ready(until_loaded=until_loaded):
-                break
+                for client in self._clients:
+                    client.connection_pool.disconnect()
+                return
             if not first or "Address already in use" not in self._said():
-                raise RuntimeError(f"redis-server did not start: {self._said()}")
-            self.port = free_port()
-        for client in self._clients:
-            client.connection_pool.disconnect()
+                break
+            self.port = free_port()  # another process was quicker
+        raise RuntimeError(f"redis-server did not start: {self._said()}")
 
     def kill(self) -> None:
         """End it by SIGKILL: nothing is saved, no connection is closed in order."""
@@ -116,6 +120,7 @@ class RedisServer:
         for client in self._clients:
             client.close()
         self._clients.clear()
+        self._client = None
         self.kill()
 
     @property

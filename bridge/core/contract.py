@@ -351,6 +351,11 @@ def _definition(stream: Stream) -> dict[str, object]:
     }
 
 
+def to_dict(kind: str, values: tuple[str, ...]) -> dict[str, str]:
+    """Return an entry's fields by name; `values` in wire order, with the tail where it has one."""
+    return dict(zip(STREAMS[kind].fields, values, strict=True))
+
+
 def pairs(kind: str, values: tuple[str, ...], tail: tuple[str, ...] = ()) -> Iterator[str]:
     """Yield name, value, name, value ... in wire order."""
     names = (*STREAMS[kind].names, *(TAIL if tail else ()))

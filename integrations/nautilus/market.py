@@ -221,9 +221,7 @@ def trade_encoder(routes: Routes) -> Encode:
 AGGRESSORS: Final = {"BUYER": "BUYER", "SELLER": "SELLER", "NO_AGGRESSOR": "NONE"}
 
 
-def plain_encoder(
-    routes: Routes, kind: str, values_of: Callable[[Any], Sequence[str]]
-) -> Encode:
+def plain_encoder(routes: Routes, kind: str, values_of: Callable[[Any], Sequence[str]]) -> Encode:
     """Return an encoder of a kind that is too rare to be worth unrolling.
 
     `values_of` gives an event's values in wire order, without the venue.

@@ -11,14 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
-from nautilus_trader.backtest.execution_client import BacktestExecClient
+from nautilus_trader.adapters.sandbox.config import SandboxExecutionClientConfig
 from nautilus_trader.adapters.sandbox.execution import SandboxExecutionClient
+from nautilus_trader.backtest.engine import BacktestEngine
+from nautilus_trader.backtest.execution_client import BacktestExecClient
+from nautilus_trader.live.node import TradingNode
 from nautilus_trader.model.identifiers import AccountId
 from nautilus_trader.system.kernel import NautilusKernel
 
 from bridge.core.contract import Entry, Names
 from bridge.core.lanes import Channel, ExecLane, LaneFull, MarketLane, Refused
-from bridge.metrics import Metrics
+from bridge.metrics import EVENT_TYPE_OF, Metrics
 from integrations.nautilus import market
 from integrations.nautilus.market import MarkPrices, Routes, Trim, instrument_id_of
 from integrations.nautilus.translate import Translator
@@ -27,13 +30,23 @@ log = structlog.get_logger("nautilus_bridge.tap")
 
 PRIORITY: Final = 6
 SIMULATED_CLIENTS: Final = (BacktestExecClient, SandboxExecutionClient)
-EVENT_TYPE_OF: Final = {
-    "orders": "order",
-    "fills": "fill",
-    "positions": "position",
-    "account": "account",
-    "exec_funding": "funding",
-}
+
+
+def default_prefix(target: TradingNode | BacktestEngine) -> str:
+    """Return the prefix that keeps simulated fills apart: it depends on who executes.
+
+    Raises ValueError for a node that mixes real and sandbox execution: no prefix would be right.
+    """
+    if isinstance(target, BacktestEngine):
+        return f"backtest:{target.kernel.instance_id.value[:8]}:"
+    clients = target._config.exec_clients.values()
+    simulated = [isinstance(client, SandboxExecutionClientConfig) for client in clients]
+    if any(simulated) and not all(simulated):
+        raise ValueError(
+            "the node mixes real and sandbox execution; say with streams.prefix "
+            "(BRIDGE_STREAMS__PREFIX) where its fills go"
+        )
+    return "shadow:" if any(simulated) else ""
 
 
 class Tap:
@@ -117,9 +130,11 @@ class Tap:
 
         def record(event: Any) -> None:
             try:
-                for entry in translate(event):
+                entries = translate(event)
+                for entry in entries:
                     self._exec_lane.append(entry)
-                    self._metrics.events_processed[EVENT_TYPE_OF[entry.kind]].inc()
+                if entries:  # the first tells the type: a fill's stands before its order's
+                    self._metrics.events_processed[EVENT_TYPE_OF[entries[0].kind]].inc()
             except LaneFull as error:
                 self._fail(error)
             except Exception as error:  # noqa: BLE001 - Nautilus must never see it

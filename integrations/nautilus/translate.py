@@ -133,7 +133,7 @@ class Translator:
 
     @exactly
     def order(self, event: OrderEvent) -> Sequence[Entry]:
-        """Return the entries of an order event: one of `orders`, of a fill before it one of `fills`.
+        """Return the entries of an order event: one of `orders`, for a fill one of `fills` first.
 
         Raises Refused for a class the contract does not know.
         """

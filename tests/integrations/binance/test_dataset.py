@@ -446,10 +446,11 @@ def test_what_lies_between_two_decimals_is_not_exact(units, decimals, rest):
     assert exact.tolist() == [False]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e308, 2.0**53])
-def test_what_a_float_cannot_hold_is_not_exact(value):
+@pytest.mark.parametrize("decimals", [0, 2])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e308, 2.0**53, -(2.0**53)])
+def test_what_a_float_cannot_hold_is_not_exact(value, decimals):
     """NaN, infinities and numbers from 2**53 are never exact, and raise no warning."""
-    _, exact = scale(np.array([value]), np.array([2]))
+    _, exact = scale(np.array([value]), np.array([decimals]))
 
     assert exact.tolist() == [False]
 

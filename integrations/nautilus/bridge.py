@@ -1,0 +1,241 @@
+"""NautilusRedisBridge: publish the events of a node or engine of your own to Redis.
+
+    bridge = NautilusRedisBridge("redis://127.0.0.1:6379/0")
+    bridge.attach(node)          # a TradingNode or a BacktestEngine, before it runs
+    await bridge.start()
+    ...
+    await bridge.stop()
+
+It publishes only, and never gates an order. Execution events are kept in memory until Redis has
+confirmed them, and sent again after an outage: at least once, (producer, seq) tells repeats.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # A script's own folder comes first on sys.path, where `import bridge` would find this file.
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import argparse
+import asyncio
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from bridge import config
+from bridge import log as logs
+from bridge.config import Config
+from bridge.core.contract import Names
+from bridge.core.lanes import ExecLane, LaneFull, MarketLane
+from bridge.daemon import prepare_redis
+from bridge.exits import Exit
+from bridge.handlers import Handler, Handlers
+from bridge.link import Target
+from bridge.metrics import Metrics
+from bridge.publisher import Publisher, PublisherThread
+
+if TYPE_CHECKING:  # the self-test runs without Nautilus
+    from nautilus_trader.backtest.engine import BacktestEngine
+    from nautilus_trader.live.node import TradingNode
+
+    from integrations.nautilus.tap import Tap
+
+log = structlog.get_logger("nautilus_bridge.attach")
+
+DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
+DRAIN_SECONDS_MAX: Final = 5.0
+
+
+class NautilusRedisBridge:
+    """Publishes what one node or engine does.
+
+    `redis_url`: unset, `BRIDGE_REDIS__URL`, else redis://127.0.0.1:6379/0. All other settings come
+    from the environment (`BRIDGE_<SECTION>__<KEY>`). Streams carry `streams.prefix`; unset, that is
+    `backtest:<run>:` for an engine, `shadow:` for a node with sandbox execution, else empty.
+
+    Raises bridge.config.ConfigError for settings that cannot be used.
+    """
+
+    def __init__(self, redis_url: str | None = None) -> None:
+        if not structlog.is_configured():
+            logs.configure()
+        self._config = _settings(redis_url)
+        self.metrics = Metrics()
+        self._handlers = Handlers(self.metrics, ("orders", "fills"))
+        self._publisher: Publisher | None = None
+        self._tap: Tap | None = None
+        self._names: Names | None = None
+        self._runner: asyncio.Task[None] | PublisherThread | None = None
+        self._failure: LaneFull | None = None
+
+    def register_fill_handler(self, handler: Handler) -> None:
+        """Have `handler` called with the fields of each `exec:fills` entry, in their order."""
+        self._handlers.by_kind["fills"].append(handler)
+
+    def register_order_handler(self, handler: Handler) -> None:
+        """Have `handler` called with the fields of each `exec:orders` entry, in their order.
+
+        Handlers may be plain or async. They run one after the other, behind the event, on the
+        node's loop (in a backtest on the bridge's thread); one that raises is logged and counted.
+        """
+        self._handlers.by_kind["orders"].append(handler)
+
+    def attach(self, target: "TradingNode | BacktestEngine") -> None:
+        """Tap `target`, before it runs. Raises RuntimeError when attached already, ValueError for
+        a node that mixes real and sandbox execution without `streams.prefix`."""
+        from nautilus_trader.backtest.engine import BacktestEngine
+
+        from integrations.nautilus.feed import feed_of
+        from integrations.nautilus.tap import Tap, default_prefix
+
+        if self._publisher is not None:
+            raise RuntimeError("this bridge is attached already; make one for each node")
+        settings, is_backtest = self._config, isinstance(target, BacktestEngine)
+        prefix = settings.streams.prefix
+        names = Names(
+            default_prefix(target) if prefix is None else prefix, settings.streams.templates
+        )
+        exec_lane, market_lane = self._make_lanes(names, target.kernel.trader_id.value)
+        self._publisher = self._make_publisher(exec_lane, market_lane, threaded=is_backtest)
+        self._names = names
+        self._tap = Tap(
+            target.kernel,
+            exec_lane,
+            market_lane,
+            self.metrics,
+            names=names,
+            venue_alias=settings.contract.venue_alias,
+            maxlen=settings.market.maxlen,
+            on_failure=self._fail,
+        )
+        if not is_backtest:
+            target.trader.add_actor(feed_of(settings.market))
+        log.info(
+            "bridge.attached",
+            producer=exec_lane.producer,
+            prefix=names.prefix,
+            delivery="at least once, from memory",
+            entries_max=settings.exec.entries_max,
+        )
+
+    async def start(self) -> None:
+        """Check Redis, publish the contract, begin to publish.
+
+        Raises RuntimeError without `attach`, bridge.exits.Exit when Redis cannot be written to.
+        """
+        if self._publisher is None or self._names is None:
+            raise RuntimeError("attach a TradingNode or BacktestEngine before start")
+        prepare_redis(self._url, self._config, self._names)
+        if self._publisher.threaded:
+            self._runner = PublisherThread(self._publisher)
+            self._runner.start()
+        else:
+            self._runner = asyncio.create_task(self._publisher.run(), name="bridge")
+
+    async def stop(self) -> None:
+        """Publish what is left, for at most 5 s; end. Twice is harmless.
+
+        Call it when the node has stopped: its last events come late. Raises LaneFull when
+        execution events were lost, and whatever else ended the publisher.
+        """
+        runner, self._runner = self._runner, None
+        if runner is None or self._publisher is None or self._tap is None:
+            return
+        if isinstance(runner, PublisherThread):
+            drained = await asyncio.to_thread(runner.stop, DRAIN_SECONDS_MAX)
+        else:
+            drained = await self._publisher.drain(DRAIN_SECONDS_MAX)
+            runner.cancel()
+            await asyncio.wait({runner})
+            if not runner.cancelled():
+                runner.result()
+        self._tap.detach()
+        if not drained:
+            log.error("bridge.unpublished", **self._publisher.unpublished)
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def prefix(self) -> str:
+        """What stands before every stream name; known once attached."""
+        return "" if self._names is None else self._names.prefix
+
+    @property
+    def unpublished(self) -> dict[str, int]:
+        """Entries and events that Redis has not confirmed, by lane."""
+        return {} if self._publisher is None else self._publisher.unpublished
+
+    @property
+    def _url(self) -> str:
+        return str(self._config.redis.secret_url)
+
+    def _make_lanes(self, names: Names, trader_id: str) -> tuple[ExecLane, MarketLane]:
+        settings, clock_ns = self._config, time.monotonic_ns
+        producer = settings.producer.id or trader_id
+        exec_lane = ExecLane(
+            names,
+            producer=f"{producer}.{secrets.token_hex(4)}.1",
+            entries_max=settings.exec.entries_max,
+            clock_ns=clock_ns,
+        )
+        exec_lane.on_entry = self._handlers.offer
+        market_lane = MarketLane(entries_max=settings.market.entries_max, clock_ns=clock_ns)
+        return exec_lane, market_lane
+
+    def _make_publisher(
+        self, exec_lane: ExecLane, market_lane: MarketLane, *, threaded: bool
+    ) -> Publisher:
+        settings = self._config
+        publisher = Publisher(
+            Target.from_url(self._url),
+            exec_lane,
+            market_lane,
+            self.metrics,
+            batch_entries_max=settings.exec.batch_entries_max,
+            in_flight_max=settings.market.in_flight_max,
+            backoff_seconds_max=settings.redis.reconnect_seconds_max,
+            threaded=threaded,
+        )
+        self._handlers.waits = threaded
+        publisher.handlers = self._handlers
+        return publisher
+
+    def _fail(self, error: LaneFull) -> None:
+        self._failure = error
+
+
+def _settings(redis_url: str | None) -> Config:
+    """Return the settings: argument, else environment, else the default URL."""
+    given = redis_url or os.environ.get("BRIDGE_REDIS__URL") or DEFAULT_URL
+    return config.load(None, environ=os.environ, overrides={"redis.url": given})
+
+
+def main() -> int:
+    """Run the self-test; return the exit code."""
+    from integrations.nautilus import selftest
+
+    parser = argparse.ArgumentParser(
+        prog="integrations/nautilus/bridge.py",
+        description="NautilusRedisBridge is used from Python; here it tests itself.",
+    )
+    parser.add_argument(
+        "--test",
+        action="store_true",
+        required=True,
+        help="send events through an embedded Redis and compare what arrives",
+    )
+    parser.parse_args()
+    logs.configure("warning")
+    try:
+        return selftest.run()
+    except Exit as error:
+        print(error, file=sys.stderr)
+        return error.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

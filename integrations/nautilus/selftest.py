@@ -1,0 +1,111 @@
+"""The self-test behind `bridge.py --test`: Redis must hold exactly what was emitted, in order."""
+
+import asyncio
+import importlib.util
+import json
+import secrets
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from bridge import exits
+from bridge.config import Config
+from bridge.core import contract
+from bridge.core.contract import Entry
+from bridge.core.lanes import ExecLane, MarketLane
+from bridge.embedded_redis import EmbeddedRedis, EmbeddedRedisError
+from bridge.exits import Exit
+from bridge.link import Target
+from bridge.metrics import Metrics
+from bridge.publisher import Publisher
+
+RECORDED: Final = Path(__file__).with_name("recorded_entries.json")
+PORT: Final = 6420
+DRAIN_SECONDS_MAX: Final = 10.0
+
+type Emitted = dict[str, list[dict[str, str]]]
+
+
+def run() -> int:
+    """Emit, publish to an embedded Redis, compare, say what was found; return the exit code.
+
+    Raises Exit when no embedded Redis can be had.
+    """
+    with_nautilus = importlib.util.find_spec("nautilus_trader") is not None
+    try:
+        with EmbeddedRedis(PORT) as server:
+            _say(f"embedded Redis: {server.kind} on port {server.port}")
+            if with_nautilus:
+                _say("nautilus_trader is installed: real events from a BacktestEngine")
+                from integrations.nautilus import selftest_engine
+
+                emitted, prefix = selftest_engine.emit(server.url)
+            else:
+                _say("nautilus_trader is not installed: recorded events")
+                emitted, prefix = asyncio.run(emit_recorded(server.url)), ""
+            with redis.Redis.from_url(server.url, decode_responses=True) as client:
+                problems = compare(client, emitted, prefix)
+    except EmbeddedRedisError as error:
+        raise Exit(exits.UNAVAILABLE, str(error)) from None
+    for problem in problems:
+        _say(problem)
+    _say("FAILED" if problems else "passed: every entry is in Redis, once, in order")
+    return exits.FAILED if problems else exits.DONE
+
+
+def compare(client: "redis.Redis", emitted: Emitted, prefix: str) -> list[str]:
+    """Return what differs between what was emitted and what the streams hold, a line each."""
+    problems = []
+    for kind, expected in emitted.items():
+        key = contract.default_names(prefix).key(kind)
+        rows: Any = client.xrange(key)
+        found = [fields for _, fields in rows]
+        _say(f"  {key}: {len(expected)} emitted, {len(found)} in Redis")
+        if not expected:
+            problems.append(f"{key}: nothing was emitted, so nothing was tested")
+        elif found != list(expected):
+            pairs = zip(expected, found, strict=False)
+            shorter = min(len(expected), len(found))
+            first = next((i for i, (a, b) in enumerate(pairs) if a != b), shorter)
+            problems.append(f"{key}: the first difference is at entry {first}")
+    return problems
+
+
+async def emit_recorded(url: str) -> Emitted:
+    """Publish the recorded entries through the lanes; return them by kind."""
+    entries = [Entry(kind, tuple(values)) for kind, values in json.loads(RECORDED.read_text())]
+    settings, metrics, clock_ns = Config(), Metrics(), time.monotonic_ns
+    lane = ExecLane(
+        contract.default_names(),
+        producer=f"RECORDED-001.{secrets.token_hex(4)}.1",
+        entries_max=settings.exec.entries_max,
+        clock_ns=clock_ns,
+    )
+    emitted: Emitted = {kind: [] for kind, _ in entries}
+
+    def keep(kind: str, values: tuple[str, ...]) -> None:
+        emitted[kind].append(contract.to_dict(kind, values))
+
+    lane.on_entry = keep
+    publisher = Publisher(
+        Target.from_url(url),
+        lane,
+        MarketLane(entries_max=settings.market.entries_max, clock_ns=clock_ns),
+        metrics,
+        batch_entries_max=settings.exec.batch_entries_max,
+        in_flight_max=settings.market.in_flight_max,
+        backoff_seconds_max=settings.redis.reconnect_seconds_max,
+    )
+    running = asyncio.create_task(publisher.run())
+    for entry in entries:
+        lane.append(entry)
+    await publisher.drain(DRAIN_SECONDS_MAX)
+    running.cancel()
+    await asyncio.wait({running})
+    return emitted
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
