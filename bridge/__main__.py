@@ -1,5 +1,11 @@
 """The command line: `python -m bridge COMMAND`."""
 
+import signal
+
+if __name__ == "__main__":
+    # Until the daemon takes the signals over, Ctrl-C ends us as SIGTERM does: without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import os
 import sys
@@ -7,28 +13,58 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bridge import config, daemon, exits
-from bridge.config import Config, ConfigError
+from bridge.config import ConfigError
+from bridge.console import say
 from bridge.exits import Exit
+from bridge.settings import Config
 
 DESCRIPTION = "The bridge between NautilusTrader and a Redis-based trading stack."
-EPILOG = """\
+SETTINGS = """\
 Every setting can stand in the file (TOML), in the environment as BRIDGE_<SECTION>__<KEY>, or both;
-`check-config --settings` lists them. Exit codes: 0 done, 2 usage, 65 data unusable, 69 Redis
-unavailable at start, 73 port taken, 74 cannot record, 75 restart wanted, 77 credentials refused,
-78 configuration."""
+the command line wins over the environment, that over the file. `check-config --settings` lists
+them all."""
+RUN_CODES = """\
+exit codes:
+  0   done: SIGINT or SIGTERM, and every execution entry is in Redis
+  2   usage
+  65  the dataset cannot be used
+  69  Redis cannot be had, or the node did not start
+  73  a port is taken
+  74  cannot record: execution entries were lost at the end, or too many wait for Redis
+  75  the node stopped by itself: start it again
+  77  Redis refuses the credentials
+  78  configuration"""
+CHECK_CODES = """\
+exit codes:
+  0   the settings are usable
+  2   usage
+  78  configuration"""
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     form = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(
-        prog="python -m bridge", description=DESCRIPTION, epilog=EPILOG, formatter_class=form
+        prog="python -m bridge",
+        description=DESCRIPTION,
+        epilog=f"{SETTINGS}\n\n{RUN_CODES}",
+        formatter_class=form,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run the daemon; without a file: the demo")
+    run = commands.add_parser(
+        "run",
+        help="run the daemon; without a file: the demo",
+        epilog=f"{SETTINGS}\n\n{RUN_CODES}",
+        formatter_class=form,
+    )
     run.add_argument("--strategy", metavar="MODULE:CLASS", help="the strategy that the node runs")
     run.add_argument("--rate", metavar="N", help="replay N market events a second")
-    check = commands.add_parser("check-config", help="explain what is wrong with the settings")
+    check = commands.add_parser(
+        "check-config",
+        help="explain what is wrong with the settings",
+        epilog=f"{SETTINGS}\n\n{CHECK_CODES}",
+        formatter_class=form,
+    )
     check.add_argument("--settings", action="store_true", help="list every setting and its default")
     for command in (run, check):
         command.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
@@ -55,12 +91,14 @@ def check_config(arguments: argparse.Namespace) -> int:
     """Say that the settings are usable, or list all of them. Raises ConfigError."""
     if arguments.settings:
         for setting in config.describe():
-            print(f"{setting.path} = {setting.default}   [{setting.allowed}]")
-            print(f"    {setting.description}")
+            say(
+                f"{setting.path} = {setting.default}   [{setting.allowed}]",
+                f"    {setting.description}",
+            )
         return exits.DONE
     settings = _settings(arguments)
     where = settings.redis.safe_url or f"embedded, port {settings.embedded.port}"
-    print(f"usable: role {settings.role}, Redis {where}, prefix '{settings.stream_prefix}'")
+    say(f"usable: role {settings.role}, Redis {where}, prefix '{settings.stream_prefix}'")
     return exits.DONE
 
 

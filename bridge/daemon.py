@@ -4,67 +4,55 @@ import asyncio
 import contextlib
 import gc
 import importlib
-import json
 import secrets
-import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import redis
 import redis.asyncio
 import structlog
 import uvloop
-from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from bridge import exits
+from bridge import console, exits
 from bridge import log as logs
-from bridge.config import Config
+from bridge.console import say
 from bridge.core import contract
 from bridge.core.contract import Names
 from bridge.core.lanes import ExecLane, MarketLane
-from bridge.embedded_redis import EmbeddedRedis, EmbeddedRedisError
+from bridge.embedded_redis import EmbeddedRedis, EmbeddedRedisError, PortTakenError
 from bridge.exits import Exit
 from bridge.link import Target
 from bridge.metrics import Metrics
+from bridge.preflight import prepare_redis
 from bridge.publisher import Publisher
+from bridge.settings import Config
 from bridge.status.server import CannotBind, PortTaken, StatusServer
 
 log = structlog.get_logger("nautilus_bridge.daemon")
 
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 # Strategies' last events arrive within node.stop_timeout_seconds; then Redis gets this long.
 DRAIN_SECONDS_MAX: Final = 1.5
 REPORT_SECONDS: Final = 1.0
-LOADING_POLL_SECONDS: Final = 0.05
-EXEC_PUBLISHED: Final = "nautilus_bridge_exec_published_total"
-MARKET_PUBLISHED: Final = "nautilus_bridge_market_published_total"
-
-# What Redis may answer at start: exception classes, exit code, what to do. First match wins.
-REFUSALS: Final = (
-    (
-        (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError),
-        exits.REFUSED,
-        "correct user and password in redis.url, or the user's ACL",
-    ),
-    (redis.exceptions.BusyLoadingError, exits.UNAVAILABLE, "wait until it has loaded its data"),
-    (redis.exceptions.ReadOnlyError, exits.UNAVAILABLE, "write to the primary, not to a replica"),
-    (redis.exceptions.OutOfMemoryError, exits.UNAVAILABLE, "raise its maxmemory or free some"),
-    (
-        (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError),
-        exits.UNAVAILABLE,
-        "start Redis there, or correct the address",
-    ),
-    (redis.exceptions.ResponseError, exits.CONFIGURATION, "correct the database in redis.url"),
+# Less than a report's second, so that a Redis that stalls does not delay the status line.
+HASH_SECONDS_MAX: Final = 0.5
+AWAY: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+PUBLISHED: Final = (
+    "nautilus_bridge_exec_published_total",
+    "nautilus_bridge_market_published_total",
 )
+LOST: Final = ("nautilus_bridge_market_conflated_total", "nautilus_bridge_market_dropped_total")
 
 
 class Source(Protocol):
-    """What `source.factory` returns: runs until `stop`, and raises Exit when it cannot."""
+    """What `source.factory` returns: runs until `stop`, and raises Exit when it cannot.
+
+    `stop` may come before `run`, and while `run` starts; afterwards nothing is emitted any more.
+    """
 
     async def run(self) -> None: ...
     async def stop(self) -> None: ...
@@ -73,27 +61,50 @@ class Source(Protocol):
 
 
 def run(config: Config) -> int:
-    """Run the daemon until SIGINT or SIGTERM; return the exit code. Raises Exit."""
+    """Run the daemon until SIGINT or SIGTERM; return the exit code. Raises Exit.
+
+    The code is CANNOT_RECORD when execution entries were lost because Redis was away at the end.
+    """
     logs.configure(config.log.level, config.log.format)
-    with embedded(config) as server:
-        daemon = Daemon(config, server)
-        daemon.bind()
-        try:
-            prepare_redis(daemon.url, config, daemon.names)
-            return uvloop.run(daemon.serve())
-        finally:
-            daemon.status.stop()
+    for number in STOP_SIGNALS:
+        signal.signal(number, _interrupt)
+    try:
+        with embedded(config) as server:
+            daemon = Daemon(config, server)
+            daemon.bind()
+            try:
+                prepare_redis(daemon.url, config, daemon.names)
+                return uvloop.run(daemon.serve())
+            finally:
+                _ignore_signals()  # the loop has put Python's own handlers back
+                daemon.status.stop()
+    except KeyboardInterrupt:
+        say("stopped before it ran; there was nothing to publish")
+        return exits.DONE
+
+
+def _interrupt(*_: object) -> None:
+    """End the start-up. Another signal must not end the cleaning up behind it."""
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def embedded(config: Config) -> Iterator[EmbeddedRedis | None]:
-    """Run the embedded Redis where `redis.url` is unset."""
+    """Run the embedded Redis where `redis.url` is unset. Raises Exit when it cannot be had."""
     if config.redis.url is not None:
         yield None
         return
     server = EmbeddedRedis(config.embedded.port)
     try:
         server.start()
+    except PortTakenError as error:
+        raise Exit(exits.TAKEN, str(error)) from None
     except EmbeddedRedisError as error:
         raise Exit(exits.UNAVAILABLE, str(error)) from None
     try:
@@ -119,49 +130,59 @@ class Daemon:
         self._server = server
         self._publisher: Publisher | None = None
         self._source: Source | None = None
+        self._stopping = False
+        self._hash_problem: str | None = None
 
     def bind(self) -> None:
         """Take the status port. Raises Exit when it cannot be had."""
         try:
             self.status.bind()
         except PortTaken as error:
-            raise Exit(exits.TAKEN, str(error)) from None
+            raise Exit(
+                exits.TAKEN,
+                f"{error}; choose another, 0 for any free one, or end who listens there",
+            ) from None
         except CannotBind as error:
             raise Exit(exits.CONFIGURATION, str(error)) from None
 
     async def serve(self) -> int:
-        """Build the parts, run them until told to stop, drain, end. Raises Exit."""
-        publisher, source = self._build()
+        """Build the parts, run them until told to stop or one fails, end them in order.
+
+        No TaskGroup: a part that fails would cut the end of the others short, and an end has an
+        order: the source first, then what it left behind, then the rest. Raises Exit.
+        """
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Behind the source's construction: a TradingNode installs handlers of its own.
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        say(*self._banner())
-        drained = False
-        try:
-            async with asyncio.TaskGroup() as group:
-                parts = [
-                    group.create_task(publisher.run(), name="publisher"),
-                    group.create_task(source.run(), name="source"),
-                    group.create_task(self.status.run(), name="status"),
-                    group.create_task(self._report(publisher, source), name="report"),
-                ]
-                try:
-                    await stop.wait()
-                    say("stopping ...")
-                finally:
-                    await source.stop()
-                    drained = await publisher.drain(DRAIN_SECONDS_MAX)
-                    for part in parts:
-                        part.cancel()
-        except* Exit as errors:
-            raise _first(errors) from None
-        finally:
-            say(_farewell(publisher, drained=drained))
-        return exits.DONE
+        _on_signal(stop.set)
+        publisher, source = self._build()
+        _on_signal(stop.set)  # again: a TradingNode puts its own handlers in their place
+        self._introduce()
+        parts = [
+            asyncio.create_task(publisher.run(), name="publisher"),
+            asyncio.create_task(source.run(), name="source"),
+            asyncio.create_task(self.status.run(), name="status"),
+            asyncio.create_task(self._report(publisher, source), name="report"),
+        ]
+        told = asyncio.create_task(stop.wait(), name="told")
+        await asyncio.wait((*parts, told), return_when=asyncio.FIRST_COMPLETED)
+        self._stopping = True
+        say("stopping ...")
+        [stopped] = await asyncio.gather(source.stop(), return_exceptions=True)
+        await publisher.drain(DRAIN_SECONDS_MAX)
+        problem = publisher.problem
+        for task in (*parts, told):
+            task.cancel()
+        ended = await asyncio.gather(*parts, return_exceptions=True)
+        left = publisher.unpublished
+        say(console.farewell(left, problem, lost=_sum(self.metrics.snapshot(0), LOST)))
+        for outcome in (*ended, stopped):
+            if isinstance(outcome, Exception):
+                raise outcome
+        return exits.CANNOT_RECORD if left["exec"] else exits.DONE
 
     def problem(self) -> str | None:
         """Why the bridge is not healthy, None when it is."""
+        if self._stopping:
+            return "stopping"
         if self._publisher is None or self._source is None:
             return "starting"
         if self._publisher.problem is not None:
@@ -190,130 +211,70 @@ class Daemon:
         self._source = factory(config, exec_lane, market_lane, self.metrics)
         return self._publisher, self._source
 
-    def _banner(self) -> Iterator[str]:
-        config, server, names = self._config, self._server, self.names
-        where = config.redis.safe_url if server is None else f"{server.tcp_url} ({server.kind})"
-        yield f"role {config.role}, strategy {config.source.strategy}, Redis {where}"
-        yield f"metrics  {self.status.url}/metrics   health  {self.status.url}/health"
-        yield "streams  " + "  ".join([names.key(kind) for kind in contract.EXEC_KINDS])
-        yield "         " + "  ".join(
-            [names.prefix + names.templates[kind] for kind in contract.MARKET_KINDS]
-        )
-        cli = redis_cli(None if server is None else server.port)
-        yield "to try, in another terminal:"
-        yield f"  {cli} xrevrange {names.key('fills')} + - count 2"
-        yield f"  {cli} xread block 0 streams {names.key('orders')} '$'"
-        yield f"  {cli} hgetall {names.prefixed(contract.METRICS_KEY)}"
-        yield f"  {cli} get {names.prefixed(contract.CONTRACT_KEY)}"
-        yield "Ctrl-C ends it."
+    def _introduce(self) -> None:
+        server = self._server
+        shown = str(self._config.redis.safe_url)
+        if server is not None:
+            shown = f"{server.tcp_url} ({server.kind})"
+        say(*console.banner(self._config, self.names, redis=shown, status=self.status.url))
+        target = Target.from_url(self.url if server is None else server.tcp_url)
+        say(*console.examples(target, self.names))
 
     async def _report(self, publisher: Publisher, source: Source) -> None:
         """Once a second: a status line, and the metrics as a hash for existing status tiles."""
-        client = redis.asyncio.Redis.from_url(
-            self.url, retry=AsyncRetry(NoBackoff(), 0), socket_timeout=1, socket_connect_timeout=1
-        )
-        key, frozen, before = self.names.prefixed(contract.METRICS_KEY), False, 0
+        client = redis.asyncio.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
+        clock, frozen, before = asyncio.get_running_loop().time, False, 0
         try:
             while True:
-                await asyncio.sleep(REPORT_SECONDS)
+                await asyncio.sleep(REPORT_SECONDS - clock() % REPORT_SECONDS)
                 if source.is_running and not frozen:
                     gc.collect()
                     gc.freeze()  # what lives for ever is never looked at again
                     frozen = True
                 now = self.metrics.snapshot(time.time_ns())
-                published = int(now[EXEC_PUBLISHED]) + int(now[MARKET_PUBLISHED])
-                say(_status_line(now, published - before, self.problem()))
+                published = _sum(now, PUBLISHED)
+                say(console.status_line(now, published - before, self.problem() or "ok"))
                 before = published
-                with contextlib.suppress(redis.exceptions.RedisError, OSError, TimeoutError):
-                    # The links tell when Redis is away; this hash is a courtesy.
-                    await client.hset(key, mapping=dict[Any, Any](now))
+                await self._write_hash(client, now)
         finally:
             await client.aclose()
 
-
-def prepare_redis(url: str, config: Config, names: Names) -> None:
-    """Check that Redis can be written to, and publish the contract.
-
-    Waits while it loads. Raises Exit with the code and the remedy for every way it can fail.
-    """
-    where = config.redis.safe_url or "the embedded Redis"
-    deadline = time.monotonic() + config.redis.start_timeout_seconds
-    client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=5)
-    schema = json.dumps(contract.json_schema(names), separators=(",", ":"))
-    try:
-        while True:
-            try:
-                client.set(names.prefixed(contract.CONTRACT_KEY), schema)
-                return
-            except redis.exceptions.BusyLoadingError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(LOADING_POLL_SECONDS)
-    except (redis.exceptions.RedisError, OSError) as error:
-        raise _refusal(error, where) from None
-    finally:
-        client.close()
+    async def _write_hash(self, client: redis.asyncio.Redis, now: Mapping[str, str]) -> None:
+        key = self.names.prefixed(contract.METRICS_KEY)
+        try:
+            async with asyncio.timeout(HASH_SECONDS_MAX):
+                await client.hset(key, mapping=dict[Any, Any](now))
+            self._hash_problem = None
+        except AWAY:
+            return  # the links tell; this hash is a courtesy
+        except redis.exceptions.RedisError as error:
+            if self._hash_problem != str(error):
+                self._hash_problem = str(error)
+                log.error("metrics.hash_refused", key=key, problem=self._hash_problem)
 
 
-def _refusal(error: Exception, where: str) -> Exit:
-    """Return the exit for what Redis said at start."""
-    for kinds, code, remedy in REFUSALS:
-        if isinstance(error, kinds):
-            return Exit(code, f"redis.url: {where}: {error}; {remedy}")
-    remedy = "start Redis there, or correct the address"
-    return Exit(exits.UNAVAILABLE, f"redis.url: {where}: {error}; {remedy}")
+def _on_signal(callback: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, callback)
 
 
-def redis_cli(port: int | None) -> str:
-    """Return how to call redis-cli from the repository's root."""
-    found = shutil.which("redis-cli")
-    tools = Path(".tools/bin/redis-cli")
-    if found is None or (tools.exists() and Path(found).samefile(tools)):
-        found = str(tools) if tools.exists() else "redis-cli"
-    else:
-        found = "redis-cli"
-    return found if port is None else f"{found} -p {port}"
-
-
-def say(*lines: str) -> None:
-    """Speak to the person at the terminal; logs go to stderr."""
-    sys.stdout.write("".join([f"{line}\n" for line in lines]))
-    sys.stdout.flush()
-
-
-def _status_line(now: Mapping[str, str], rate: int, problem: str | None) -> str:
-    return (
-        f"{time.strftime('%H:%M:%S')}  events {now['nautilus_bridge_events_processed']}"
-        f"  orders {now['nautilus_bridge_orders_published']}"
-        f"  fills {now['nautilus_bridge_fills_published']}  entries/s {rate}"
-        f"  backlog {now['nautilus_bridge_exec_backlog']} exec,"
-        f" {now['nautilus_bridge_market_backlog']} market  {problem or 'ok'}"
-    )
-
-
-def _farewell(publisher: Publisher, *, drained: bool) -> str:
-    if drained:
-        return "stopped; everything is published"
-    left = publisher.unpublished
-    return (
-        f"stopped; NOT published, and lost: {left['exec']} execution entries, "
-        f"{left['market']} market events ({publisher.problem or 'Redis was too slow'})"
-    )
-
-
-def _first(errors: BaseExceptionGroup[Exit]) -> Exit:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, Exit)
-    return error
+def _sum(fields: Mapping[str, str], names: tuple[str, ...]) -> int:
+    return sum([int(fields[name]) for name in names])
 
 
 def _load(path: str) -> Callable[..., Source]:
-    """Return `module:function`, the source's factory."""
+    """Return `module:function`, the source's factory. Raises Exit."""
     module, _, name = path.partition(":")
     try:
         factory: Callable[..., Source] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise Exit(exits.CONFIGURATION, f"source.factory: cannot load {path}: {error}") from None
+    except Exception as error:  # noqa: BLE001 - whatever a module of the user's raises
+        problem = f"{type(error).__name__}: {error}"
+        raise Exit(
+            exits.CONFIGURATION,
+            f"source.factory: cannot load {path}: {problem}; write module:function, with the "
+            "module below the working folder or on PYTHONPATH",
+        ) from None
+    if not callable(factory):
+        raise Exit(exits.CONFIGURATION, f"source.factory: {path} is no function")
     return factory

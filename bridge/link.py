@@ -53,6 +53,11 @@ class Target:
         tls = _tls_context(parts) if kind is SSLConnection else None
         return cls(**wanted, tls=tls)
 
+    @property
+    def where(self) -> str:
+        """The address, fit to be logged."""
+        return self.path or f"{self.host}:{self.port}"
+
     @staticmethod
     def _plain() -> tuple[str, ...]:
         return ("host", "port", "path", "db", "username", "password")
@@ -130,6 +135,11 @@ class Connection(asyncio.Protocol):
             self.closed.set_exception(error)
         self.drop()
 
+    def write(self, data: bytes) -> None:
+        """Send, or discard what comes after the end: uvloop raises then, asyncio does not."""
+        if self.transport is not None and not self.closed.done():
+            self.transport.write(data)
+
     def drop(self) -> None:
         """Cut the connection at once."""
         if self.transport is not None:
@@ -137,7 +147,9 @@ class Connection(asyncio.Protocol):
 
     def forget(self) -> None:
         """Cut the connection; nobody asks for its end any more."""
-        if not self.closed.cancel():
+        if not self.closed.done():
+            self.closed.cancel()
+        elif not self.closed.cancelled():  # it is when who awaited it was
             self.closed.exception()
         self.drop()
 
@@ -146,7 +158,8 @@ class Link:
     """Keeps one connection up for ever; never blocks who writes.
 
     `on_up` runs when a connection is ready, `on_replies` for what it answers, `on_down` when it is
-    gone; all on the loop that runs `run`. `on_error` is told the kind of every failure.
+    gone; all on the loop that runs `run`. `on_error` is told the kind of every failure. `probe`
+    are commands that Redis must accept before the link is up.
     """
 
     def __init__(
@@ -155,6 +168,7 @@ class Link:
         *,
         name: str,
         backoff_seconds_max: float,
+        probe: Sequence[tuple[str, ...]] = (),
         on_up: Callable[[], None],
         on_replies: Callable[[Sequence[Reply]], None],
         on_down: Callable[[], None],
@@ -164,6 +178,7 @@ class Link:
         self.is_up = False
         self.connects = 0
         self._target = target
+        self._greeting = [*target.greeting(), *probe]
         self._backoff_seconds_max = backoff_seconds_max
         self._on_up = on_up
         self._on_replies = on_replies
@@ -171,6 +186,7 @@ class Link:
         self._on_error = on_error
         self._connection: Connection | None = None
         self.problem: str | None = "not connected yet"
+        self._logged: set[str] = set()
         self.write: Callable[[bytes], None] = _discard
 
     async def run(self) -> None:
@@ -195,11 +211,11 @@ class Link:
             self._connection.drop()
 
     def _up(self, connection: Connection) -> None:
-        assert connection.transport is not None
-        self.write = connection.transport.write
+        self.write = connection.write
         self.is_up = True
         self.connects += 1
         self.problem = None
+        self._logged.clear()
         log.info("redis.connected", lane=self.name, connects=self.connects)
         self._on_up()
 
@@ -217,15 +233,22 @@ class Link:
         if isinstance(error, ProtocolError):
             kind = "protocol"
         self._on_error(kind)
-        problem = f"{type(error).__name__}: {error}"
-        if problem != self.problem:
-            self.problem = problem
-            log.warning("redis.lost", lane=self.name, kind=kind, problem=problem, retrying=True)
+        self.problem = problem = f"{type(error).__name__}: {error}"
+        if problem not in self._logged:
+            self._logged.add(problem)
+            log.warning(
+                "redis.lost",
+                lane=self.name,
+                redis=self._target.where,
+                kind=kind,
+                problem=problem,
+                retrying=True,
+            )
 
     async def _connect(self) -> Connection:
         answers: list[Reply] = []
         enough = asyncio.Event()
-        greeting = self._target.greeting()
+        greeting = self._greeting
 
         def collect(replies: Sequence[Reply]) -> None:
             answers.extend(replies)
@@ -234,15 +257,14 @@ class Link:
 
         async with asyncio.timeout(CONNECT_SECONDS_MAX):
             self._connection = connection = await self._open(collect)
-            assert connection.transport is not None
-            connection.transport.write(b"".join([resp.command(*words) for words in greeting]))
+            connection.write(b"".join([resp.command(*words) for words in greeting]))
             connection.closed.add_done_callback(lambda _: enough.set())
             await enough.wait()
-        if connection.closed.done():
-            connection.closed.result()
-        for answer in answers:
+        for answer in answers:  # first: a server that is full says so and hangs up
             if isinstance(answer, ReplyError):
                 raise RedisRefused(answer)
+        if connection.closed.done():
+            connection.closed.result()
         connection.on_replies = self._on_replies
         return connection
 

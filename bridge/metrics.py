@@ -41,7 +41,7 @@ REDIS_ERROR_KINDS = (
 EXEC_STREAMS = ("orders", "fills", "positions", "account", "exec_funding")
 MARKET_KINDS = ("quotes", "trades", "bars", "mark", "funding")
 DROP_REASONS = ("full", "refused", "wrongtype")
-REFUSAL_REASONS = ("unknown", "broken", "no_instrument", "collision")
+REFUSAL_REASONS = ("unknown", "broken", "no_instrument", "collision", "full")
 LANES = ("exec", "market")
 
 # Publish to acknowledgement: 0.1 ms is a loopback round trip, 10 s an outage.

@@ -62,22 +62,26 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until cancelled. What is not confirmed then stays in the lanes."""
-        self._loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as group:
-            for link in self._links:
-                group.create_task(link.run(), name=f"link.{link.name}")
-            if self.handlers is not None:
-                group.create_task(self.handlers.run(), name="handlers")
+        self._loop, self._armed = asyncio.get_running_loop(), False
+        try:
+            async with asyncio.TaskGroup() as group:
+                for link in self._links:
+                    group.create_task(link.run(), name=f"link.{link.name}")
+                if self.handlers is not None:
+                    group.create_task(self.handlers.run(), name="handlers")
+        finally:
+            self._loop = None  # a late event must not touch a loop that has ended
 
     def wake(self) -> None:
         """Arrange one flush for the next loop turn, however often it is called before that."""
-        if self._armed or self._loop is None:
+        loop = self._loop
+        if self._armed or loop is None:
             return
         self._armed = True
         if self.threaded:
-            self._loop.call_soon_threadsafe(self._flush)
+            loop.call_soon_threadsafe(self._flush)
         else:
-            self._loop.call_soon(self._flush)
+            loop.call_soon(self._flush)
 
     async def drain(self, seconds_max: float) -> bool:
         """Wait until everything is confirmed; return False when that took too long."""
@@ -111,6 +115,7 @@ class Publisher:
         self.exec.flush()
         if self.market.flush():
             self.wake()
+        self._check_drained()  # what was left may have been refused: no reply tells of that
 
     def _make_link(
         self, target: Target, name: str, shipper: ExecShipper | MarketShipper, backoff: float
@@ -131,6 +136,7 @@ class Publisher:
             target,
             name=name,
             backoff_seconds_max=backoff,
+            probe=shipper.probe,
             on_up=on_up,
             on_replies=on_replies,
             on_down=shipper.on_down,

@@ -10,13 +10,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from bridge.core import resp
 from bridge.core.lanes import Chunk, ExecLane, ExecStream, MarketLane
-from bridge.core.resp import Reply, ReplyError
+from bridge.core.resp import ProtocolError, Reply, ReplyError
 from bridge.link import Link
 from bridge.metrics import EVENT_TYPE_OF, Metrics
 
@@ -32,6 +33,9 @@ PASSING: Final = frozenset({"oom", "readonly", "loading", "auth"})
 
 class ExecShipper:
     """Sends the exec lane: per stream one batch in flight, as one MULTI/EXEC."""
+
+    # Where MULTI is forbidden, what follows it would be written, and again at each retry.
+    probe: Final = (("MULTI",), ("EXEC",))
 
     def __init__(self, lane: ExecLane, metrics: Metrics, *, batch_entries_max: int) -> None:
         self.lane = lane
@@ -64,6 +68,8 @@ class ExecShipper:
     def on_replies(self, replies: Sequence[Reply]) -> None:
         """Collect the answers of each batch; settle it when its last one is in."""
         for reply in replies:
+            if not self._sent:
+                raise ProtocolError("Redis answered what was not asked")
             self._answers.append(reply)
             stream, count = self._sent[0]
             if len(self._answers) == _answers_of(count):
@@ -137,6 +143,8 @@ def _first_error(answers: Sequence[Reply]) -> ReplyError | None:
 class MarketShipper:
     """Sends the market lane: many chunks in flight, each reply belongs to its entry."""
 
+    probe: Final = ()
+
     def __init__(self, lane: MarketLane, metrics: Metrics, *, in_flight_max: int) -> None:
         self.lane = lane
         self.link: Link
@@ -165,6 +173,9 @@ class MarketShipper:
 
     def on_down(self) -> None:
         """Put what was not confirmed back: it goes again, possibly for the second time."""
+        if self._sent:
+            first = self._sent.popleft()
+            self._sent.appendleft(replace(first, events=first.events[self._answered :]))
         self.lane.put_back(self._sent)
         self._sent.clear()
         self.in_flight = self._answered = 0
@@ -173,6 +184,8 @@ class MarketShipper:
         """Count the replies off against the chunks in flight, oldest first."""
         position, total = 0, len(replies)
         while position < total:
+            if not self._sent:
+                raise ProtocolError("Redis answered what was not asked")
             chunk = self._sent[0]
             due = len(chunk.events) - self._answered
             part = replies[position : position + due]
@@ -206,8 +219,11 @@ class MarketShipper:
             self._metrics.market_dropped[kind, reason].inc()
             stream = str(chunk.channel.stream_of(chunk.events[self._answered + index]))
             self._flag(stream, error)
-        if any(error.kind in PASSING for _, error in errors):
+        kinds = {error.kind for _, error in errors}
+        if kinds & PASSING:
             self._pause()
+        if "readonly" in kinds:
+            self.link.drop()  # the name may lead to the new primary by now
 
     def _flag(self, stream: str, error: ReplyError) -> None:
         """Say once a stream and kind what is wrong; the counter tells how often."""

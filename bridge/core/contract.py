@@ -5,8 +5,9 @@ Schema at `bridge:contract`, the golden vectors of the tests and the tables of t
 All values are strings. See the README, "Stream contract", for their meaning.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 VERSION = 1
@@ -66,7 +67,7 @@ ORDER_SIDE = one_of("BUY", "SELL")
 TAIL: Mapping[str, FieldType] = {"producer": NAME, "seq": COUNT, "jseq": COUNT, "v": COUNT}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stream:
     """One kind of stream.
 
@@ -80,12 +81,12 @@ class Stream:
     added: Mapping[str, FieldType]
     tailed: bool = False
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, FieldType]:
         """All fields in wire order."""
         return {**self.documented, **self.added, **(TAIL if self.tailed else {})}
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the fields that the source fills in, in wire order (no tail)."""
         return (*self.documented, *self.added)
@@ -354,11 +355,3 @@ def _definition(stream: Stream) -> dict[str, object]:
 def to_dict(kind: str, values: tuple[str, ...]) -> dict[str, str]:
     """Return an entry's fields by name; `values` in wire order, with the tail where it has one."""
     return dict(zip(STREAMS[kind].fields, values, strict=True))
-
-
-def pairs(kind: str, values: tuple[str, ...], tail: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield name, value, name, value ... in wire order."""
-    names = (*STREAMS[kind].names, *(TAIL if tail else ()))
-    for name, value in zip(names, (*values, *tail), strict=True):
-        yield name
-        yield value

@@ -38,6 +38,7 @@ class ExecStream:
 
     kind: str
     key: str
+    encode: Callable[[Sequence[str]], bytes]
     seq: int = 0
     in_flight: int = 0
     # (the whole XADD, when it was appended): kept until acknowledged.
@@ -64,6 +65,10 @@ class ExecStream:
         return first_ns
 
 
+def _stream(kind: str, key: str) -> ExecStream:
+    return ExecStream(kind, key, resp.xadd_encoder(key, tuple(STREAMS[kind].fields)))
+
+
 class ExecLane:
     """Orders, fills, positions, account and funding: numbered, kept until acknowledged.
 
@@ -84,7 +89,7 @@ class ExecLane:
         self.wake: Callable[[], None] = _nothing
         self.on_full: Callable[[], None] = _nothing
         self.on_entry: Callable[[str, tuple[str, ...]], None] | None = None
-        self.streams = {kind: ExecStream(kind, names.key(kind)) for kind in EXEC_KINDS}
+        self.streams = {kind: _stream(kind, names.key(kind)) for kind in EXEC_KINDS}
         self._clock_ns = clock_ns
         self._jseq = 0
 
@@ -97,14 +102,14 @@ class ExecLane:
                     f"{self.entries_max} execution entries wait for Redis (exec.entries_max)"
                 )
         stream = self.streams[entry.kind]
-        stream.seq += 1
-        self._jseq += 1
-        tail = (self.producer, str(stream.seq), str(self._jseq), str(contract.VERSION))
-        command = resp.xadd(stream.key, contract.pairs(entry.kind, entry.values, tail))
-        stream.entries.append((command, self._clock_ns()))
+        seq, jseq = stream.seq + 1, self._jseq + 1
+        tail = (self.producer, str(seq), str(jseq), str(contract.VERSION))
+        values = entry.values + tail
+        stream.entries.append((stream.encode(values), self._clock_ns()))
+        stream.seq, self._jseq = seq, jseq  # not before: an entry that cannot be encoded has none
         self.wake()
         if self.on_entry is not None:
-            self.on_entry(entry.kind, (*entry.values, *tail))
+            self.on_entry(entry.kind, values)
 
     def reset(self) -> None:
         """Take everything off the wire: the connection is gone, what was unconfirmed goes again."""
@@ -171,7 +176,10 @@ class Channel:
         before = len(self.pending)
         latest: dict[Hashable, Any] = {}
         for event in self.pending:
-            stream = self.stream_of(event)
+            try:
+                stream = self.stream_of(event)
+            except Exception:  # noqa: BLE001 - refused by name when it is encoded, not here
+                stream = object()
             latest.pop(stream, None)  # the kept event stands where the latest stood
             latest[stream] = event
         self.pending.clear()

@@ -4,7 +4,7 @@ Written for two uses only: appending entries as fast as a Python process can, an
 entry each reply belongs to. Pure: no socket, no clock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,10 +77,17 @@ def xadd_prefix(key: str, fields: int, maxlen: int | None = None) -> str:
     return f"*{len(words) + 2 * fields}\r\n{''.join([bulk(word) for word in words])}"
 
 
-def xadd(key: str, pairs: Iterable[str], maxlen: int | None = None) -> bytes:
-    """Return an XADD of `pairs` (name, value, name, value ...) to `key`."""
-    words = [bulk(word) for word in pairs]
-    return f"{xadd_prefix(key, len(words) // 2, maxlen)}{''.join(words)}".encode()
+def xadd_encoder(key: str, names: Sequence[str]) -> Callable[[Sequence[str]], bytes]:
+    """Return the function that turns values, as many as `names`, into an XADD to `key`."""
+    prefix = xadd_prefix(key, len(names))
+    leads = [bulk(name) for name in names]
+
+    def encode(values: Sequence[str]) -> bytes:
+        pairs = zip(leads, values, strict=True)
+        fields = [f"{lead}{header(value)}{value}\r\n" for lead, value in pairs]
+        return f"{prefix}{''.join(fields)}".encode()
+
+    return encode
 
 
 class ReplyParser:

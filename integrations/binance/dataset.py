@@ -9,111 +9,29 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from integrations.binance.layout import FILES, MANIFEST, RATE_DECIMALS, SIDES, Layout
+from integrations.binance.manifest import (
+    AGAIN,
+    DECIMALS_MAX,
+    DatasetError,
+    Instrument,
+    Manifest,
+    read_manifest,
+)
+
 type Integers = NDArray[np.int64]
 type Mask = NDArray[np.bool_]
 
-MANIFEST = "MANIFEST.json"
-RATE_DECIMALS = 8
-DECIMALS_MAX = 16  # of an instrument; more than any venue quotes
 POWERS = np.array([float(10**d) for d in range(DECIMALS_MAX + 1)])
 INEXACT_ABOVE = 1e-6  # in units of the last decimal
 EXACT_BELOW = 2**53  # a float64 holds every integer below this
-SIDES = {"BUYER": 1, "SELLER": -1}
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-AGAIN = "copy or generate the dataset again"
-
-
-class Column(NamedTuple):
-    """How a column is stored. `unit` picks its decimals; `least` counts units of the last one."""
-
-    arrow: str
-    unit: str = ""
-    least: int | None = None
-
-
-TEXT = Column("string")
-INTEGER = Column("int64")
-PRICE = Column("double", "price", least=1)
-SIZE = Column("double", "size", least=1)
-SHOWN = Column("double", "size", least=0)  # an empty touch is a fact, an empty trade is not
-RATE = Column("double", "rate")
-HOURS = Column("int64", least=1)
-
-type Layout = Mapping[str, Column]
-QUOTES: Layout = {
-    "ts": INTEGER,
-    "symbol": TEXT,
-    "bid": PRICE,
-    "ask": PRICE,
-    "bid_size": SHOWN,
-    "ask_size": SHOWN,
-}
-TRADES: Layout = {
-    "ts": INTEGER,
-    "symbol": TEXT,
-    "price": PRICE,
-    "size": SIZE,
-    "side": TEXT,
-    "trade_id": INTEGER,
-}
-FUNDING: Layout = {
-    "ts": INTEGER,
-    "calc_time": INTEGER,
-    "symbol": TEXT,
-    "rate": RATE,
-    "interval_hours": HOURS,
-    "mark": PRICE,
-}
-FILES: Mapping[str, tuple[str, Layout]] = {
-    "spot.parquet": ("spot", QUOTES),
-    "perp.parquet": ("perp", QUOTES),
-    "spot_trades.parquet": ("spot", TRADES),
-    "perp_trades.parquet": ("perp", TRADES),
-    "funding.parquet": ("perp", FUNDING),
-}
-
-
-class DatasetError(ValueError):
-    """A dataset that cannot be used: `path` names the file or folder, the message the rest."""
-
-    def __init__(self, path: Path, message: str) -> None:
-        super().__init__(f"{path}: {message}")
-        self.path = path
-
-
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """One row of the instruments table. `fee` is the taker's fraction, `leg` is spot or perp."""
-
-    id: str
-    symbol: str
-    leg: str
-    tick: Decimal
-    lot: Decimal
-    min_notional: Decimal
-    fee: Decimal
-    base: str
-    quote: str
-
-    @property
-    def price_decimals(self) -> int:
-        """Return the decimals of prices: those the tick is written with."""
-        return _decimals(self.tick)
-
-    @property
-    def size_decimals(self) -> int:
-        """Return the decimals of sizes: those the lot is written with."""
-        return _decimals(self.lot)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,18 +83,6 @@ class Dataset:
     funding: Mapping[str, Funding]
 
 
-class _FileEntry(NamedTuple):
-    rows: int
-    sha256: str
-
-
-class _Manifest(NamedTuple):
-    start_ns: int
-    end_ns: int
-    instruments: tuple[Instrument, ...]
-    files: Mapping[str, _FileEntry]
-
-
 def load(directory: Path | str) -> Dataset:
     """Return the dataset in `directory`, every value checked.
 
@@ -185,7 +91,7 @@ def load(directory: Path | str) -> Dataset:
     no market has or that are not exact in the instrument's decimals.
     """
     path = Path(directory)
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     read = {name: _read_file(path / name, manifest) for name in FILES}
     quotes = read["spot.parquet"] | read["perp.parquet"]
     trades = read["spot_trades.parquet"] | read["perp_trades.parquet"]
@@ -231,83 +137,7 @@ def scale(values: NDArray[np.float64], decimals: Integers) -> tuple[Integers, Ma
     return np.where(exact, nearest, 0).astype(np.int64), exact
 
 
-def _read_manifest(directory: Path) -> _Manifest:
-    path = directory / MANIFEST
-    if not path.is_file():
-        missing = path if directory.is_dir() else directory
-        command = f"python -m integrations.binance.sample {directory}"
-        raise DatasetError(missing, f"does not exist; generate a dataset with `{command}`")
-    try:
-        content = json.loads(path.read_bytes())
-        instruments = tuple(_instrument(row) for row in content["instruments"])
-        if len({(i.symbol, i.leg) for i in instruments}) < len(instruments):
-            raise ValueError("two instruments have the same symbol and leg")
-        if len({i.id for i in instruments}) < len(instruments):
-            raise ValueError("two instruments have the same id")
-        files = {
-            name: _FileEntry(
-                _typed(content["files"][name], "rows", int),
-                _typed(content["files"][name], "sha256", str),
-            )
-            for name in FILES
-        }
-        return _Manifest(_time(content, "start"), _time(content, "end"), instruments, files)
-    except KeyError as error:
-        raise DatasetError(path, f"{error} is missing in it; {AGAIN}") from error
-    except (OSError, TypeError, ValueError) as error:
-        raise DatasetError(path, f"broken: {error}; {AGAIN}") from error
-
-
-def _instrument(row: Mapping[str, object]) -> Instrument:
-    leg = _typed(row, "leg", str)
-    if leg not in ("spot", "perp"):
-        raise ValueError(f"leg is {leg!r}, expected spot or perp")
-    return Instrument(
-        id=_typed(row, "id", str),
-        symbol=_typed(row, "symbol", str),
-        leg=leg,
-        tick=_number(row, "tick", zero=False),
-        lot=_number(row, "lot", zero=False),
-        min_notional=_number(row, "min_notional", zero=True),
-        fee=_number(row, "fee", zero=True),
-        base=_typed(row, "base", str),
-        quote=_typed(row, "quote", str),
-    )
-
-
-def _number(row: Mapping[str, object], key: str, *, zero: bool) -> Decimal:
-    text = _typed(row, key, str)
-    try:
-        number = Decimal(text)
-    except ArithmeticError:
-        number = Decimal("NaN")
-    if not number.is_finite() or number < 0 or (number == 0 and not zero):
-        raise ValueError(f"{key} is {text!r}, expected a number {'from' if zero else 'above'} 0")
-    if _decimals(number) > DECIMALS_MAX:
-        raise ValueError(f"{key} is {text!r}, expected at most {DECIMALS_MAX} decimals")
-    return number
-
-
-def _typed[T](row: Mapping[str, object], key: str, kind: type[T]) -> T:
-    value = row[key]
-    if not isinstance(value, kind):
-        raise ValueError(f"{key} is {value!r}, expected {kind.__name__}")
-    return value
-
-
-def _time(content: Mapping[str, object], key: str) -> int:
-    time = datetime.fromisoformat(_typed(content, key, str))
-    if time.tzinfo is None:
-        raise ValueError(f"{key} is {time}, without a time zone")
-    return (time - EPOCH) // timedelta(microseconds=1) * 1000
-
-
-def _decimals(number: Decimal) -> int:
-    exponent = number.as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
-
-
-def _read_file(path: Path, manifest: _Manifest) -> dict[str, dict[str, Integers]]:
+def _read_file(path: Path, manifest: Manifest) -> dict[str, dict[str, Integers]]:
     """Return the checked columns of one file, for each instrument of its leg."""
     leg, layout = FILES[path.name]
     table = _read_table(path, layout)

@@ -28,15 +28,15 @@ import structlog
 
 from bridge import config
 from bridge import log as logs
-from bridge.config import Config
 from bridge.core.contract import Names
 from bridge.core.lanes import ExecLane, LaneFull, MarketLane
-from bridge.daemon import prepare_redis
 from bridge.exits import Exit
 from bridge.handlers import Handler, Handlers
 from bridge.link import Target
 from bridge.metrics import Metrics
+from bridge.preflight import prepare_redis
 from bridge.publisher import Publisher, PublisherThread
+from bridge.settings import Config, MarketSettings
 
 if TYPE_CHECKING:  # the self-test runs without Nautilus
     from nautilus_trader.backtest.engine import BacktestEngine
@@ -113,7 +113,7 @@ class NautilusRedisBridge:
             on_failure=self._fail,
         )
         if not is_backtest:
-            target.trader.add_actor(feed_of(settings.market))
+            target.trader.add_actor(feed_of(self._market_of(target)))
         log.info(
             "bridge.attached",
             producer=exec_lane.producer,
@@ -125,16 +125,20 @@ class NautilusRedisBridge:
     async def start(self) -> None:
         """Check Redis, publish the contract, begin to publish.
 
-        Raises RuntimeError without `attach`, bridge.exits.Exit when Redis cannot be written to.
+        Raises RuntimeError without `attach`, or when it runs already; bridge.exits.Exit when Redis
+        cannot be written to.
         """
         if self._publisher is None or self._names is None:
             raise RuntimeError("attach a TradingNode or BacktestEngine before start")
-        prepare_redis(self._url, self._config, self._names)
+        if self._runner is not None:
+            raise RuntimeError("this bridge is started already")
+        await asyncio.to_thread(prepare_redis, self._url, self._config, self._names)
         if self._publisher.threaded:
             self._runner = PublisherThread(self._publisher)
             self._runner.start()
         else:
             self._runner = asyncio.create_task(self._publisher.run(), name="bridge")
+            self._runner.add_done_callback(_name_failure)
 
     async def stop(self) -> None:
         """Publish what is left, for at most 5 s; end. Twice is harmless.
@@ -143,21 +147,28 @@ class NautilusRedisBridge:
         execution events were lost, and whatever else ended the publisher.
         """
         runner, self._runner = self._runner, None
-        if runner is None or self._publisher is None or self._tap is None:
-            return
-        if isinstance(runner, PublisherThread):
-            drained = await asyncio.to_thread(runner.stop, DRAIN_SECONDS_MAX)
-        else:
-            drained = await self._publisher.drain(DRAIN_SECONDS_MAX)
-            runner.cancel()
-            await asyncio.wait({runner})
-            if not runner.cancelled():
-                runner.result()
-        self._tap.detach()
+        try:
+            drained = runner is None or await self._end(runner)
+        finally:
+            if self._tap is not None:
+                self._tap.detach()
+        failure, self._failure = self._failure, None
         if not drained:
-            log.error("bridge.unpublished", **self._publisher.unpublished)
-        if self._failure is not None:
-            raise self._failure
+            log.error("bridge.unpublished", **self.unpublished)
+        if failure is not None:
+            raise failure
+
+    async def _end(self, runner: asyncio.Task[None] | PublisherThread) -> bool:
+        """Publish what is left and end the publisher; return whether all is confirmed."""
+        assert self._publisher is not None
+        if isinstance(runner, PublisherThread):
+            return await asyncio.to_thread(runner.stop, DRAIN_SECONDS_MAX)
+        drained = await self._publisher.drain(DRAIN_SECONDS_MAX)
+        runner.cancel()
+        await asyncio.wait({runner})
+        if not runner.cancelled():
+            runner.result()
+        return drained
 
     @property
     def prefix(self) -> str:
@@ -172,6 +183,22 @@ class NautilusRedisBridge:
     @property
     def _url(self) -> str:
         return str(self._config.redis.secret_url)
+
+    def _market_of(self, node: "TradingNode") -> MarketSettings:
+        """Return what to subscribe. Trades only where they cannot change what a sandbox fills:
+        its default book takes each trade's price for best bid and ask until the next quote."""
+        from integrations.nautilus.tap import in_sandbox
+
+        market = self._config.market
+        if not any(in_sandbox(node)) or "trades" not in market.subscribe:
+            return market
+        log.warning(
+            "bridge.trades_left_out",
+            why="a trade overwrites the book of Nautilus's sandbox and would change its fills",
+            effect="trades that a strategy subscribes are published all the same",
+        )
+        kinds = tuple([kind for kind in market.subscribe if kind != "trades"])
+        return market.model_copy(update={"subscribe": kinds})
 
     def _make_lanes(self, names: Names, trader_id: str) -> tuple[ExecLane, MarketLane]:
         settings, clock_ns = self._config, time.monotonic_ns
@@ -206,6 +233,12 @@ class NautilusRedisBridge:
 
     def _fail(self, error: LaneFull) -> None:
         self._failure = error
+
+
+def _name_failure(task: asyncio.Task[None]) -> None:
+    """Say at once that nothing is published any more; `stop` raises the reason."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("bridge.failed", exc_info=task.exception())
 
 
 def _settings(redis_url: str | None) -> Config:

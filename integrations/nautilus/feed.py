@@ -22,7 +22,7 @@ from nautilus_trader.data.messages import (
 from nautilus_trader.model.data import BarType
 from nautilus_trader.model.identifiers import InstrumentId
 
-from bridge.config import MarketSettings
+from bridge.settings import MarketSettings
 
 log = structlog.get_logger("nautilus_bridge.feed")
 

@@ -1,14 +1,14 @@
 """Nautilus market data -> the bytes of XADD commands, by the hundred.
 
 This is the hot path. `str(event)` yields every exact string of an event in one native call, which
-beats asking for each price (each `str(price)` costs more than the whole call); the rest is one
-f-string an entry and one encode a chunk. No float is ever made of a price.
+beats asking for each price (each costs more than the whole call); the rest is one f-string an
+entry and one encode a chunk. No float is ever made of a price.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from decimal import Context
 from itertools import cycle, repeat
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nautilus_trader.cache.cache import Cache
 from nautilus_trader.model.data import (
@@ -27,6 +27,7 @@ from bridge.core import contract, resp
 from bridge.core.contract import STREAMS, ContractError, Names
 from bridge.core.lanes import Refused
 from bridge.core.resp import HEADERS, bulk
+from integrations.nautilus.values import plain, text
 
 # One XADD in so many trims its stream: exact enough, and a third cheaper than trimming with each.
 TRIM_EVERY: Final = 256
@@ -42,6 +43,13 @@ ASSET_WORDS: Final[Mapping[AssetClass, str]] = {
 }
 
 
+class Trim(NamedTuple):
+    """How a market stream is kept to about `maxlen` entries: by one XADD in `every`."""
+
+    maxlen: int
+    every: int = TRIM_EVERY
+
+
 class Route:
     """Where the entries of one kind and instrument go.
 
@@ -51,7 +59,7 @@ class Route:
 
     __slots__ = ("head", "key", "skip", "tail")
 
-    def __init__(self, kind: str, key: str, venue: str, *, name: str, trim: "Trim") -> None:
+    def __init__(self, kind: str, key: str, venue: str, *, name: str, trim: Trim) -> None:
         self.key = key
         self.skip = len(name) + 1
         self.tail = bulk("venue") + bulk(venue)
@@ -61,16 +69,6 @@ class Route:
         self.head: Iterator[str] = (
             repeat(trimming) if trim.every == 1 else cycle([plain] * (trim.every - 1) + [trimming])
         )
-
-
-class Trim:
-    """How a market stream is kept to about `maxlen` entries: by one XADD in `every`."""
-
-    __slots__ = ("every", "maxlen")
-
-    def __init__(self, maxlen: int, every: int = TRIM_EVERY) -> None:
-        self.maxlen = maxlen
-        self.every = every
 
 
 def describe(instrument: Instrument, venue_alias: Mapping[str, str]) -> dict[str, str]:
@@ -140,10 +138,12 @@ class Routes:
 
 type Encode = Callable[[Sequence[Any]], bytes]
 
-# Prices, sizes and times are far shorter than this.
-NUMBER_CHARACTERS_MAX: Final = 64
-# Quotes often change their sizes only: the mids of this many price pairs are kept.
-MIDS_MAX: Final = 4096
+NUMBER_CHARACTERS_MAX: Final = 64  # prices, sizes and times are far shorter
+# Quotes often change their sizes only: what so many pairs of prices look like is kept.
+FRONTS_MAX: Final = 4096
+# In `str(event)` a number of 16 decimals from 2**96 / 1e16 (7.9e12) on is rounded. All such
+# numbers have 13 digits or more in front of the point; those few are written by `text`.
+SURE_DIGITS_MAX: Final = 12
 
 
 def _lead(name: str) -> tuple[str, ...]:
@@ -160,38 +160,56 @@ def exact_mid(bid: str, ask: str) -> str:
     dot = bid.rfind(".")
     digits = len(bid) - dot if dot >= 0 else 1
     total = (int(bid.replace(".", "")) + int(ask.replace(".", ""))) * 5
-    if total < 0:
-        text = str(-total).zfill(digits + 1)
-        return f"-{text[:-digits]}.{text[-digits:]}"
-    text = str(total)
-    if len(text) <= digits:
-        text = text.zfill(digits + 1)
-    return f"{text[:-digits]}.{text[-digits:]}"
+    number, sign = str(total), ""
+    if total < 0 or len(number) <= digits:
+        number, sign = str(abs(total)).zfill(digits + 1), "-" if total < 0 else ""
+    return f"{sign}{number[:-digits]}.{number[-digits:]}"
+
+
+def is_huge(number: str) -> bool:
+    """Return whether a number has more digits in front of its point than `str(event)` can do."""
+    return len(number) > SURE_DIGITS_MAX and "." not in number[: SURE_DIGITS_MAX + 1]
 
 
 def quote_encoder(routes: Routes) -> Encode:
     """Return the function that encodes a chunk of quotes."""
-    by_name: dict[str, Route] = {}
-    mids: dict[tuple[str, str], str] = {}
+    sure, past = SURE_DIGITS_MAX, SURE_DIGITS_MAX + 1
+    ends: dict[str, tuple[Callable[[], str], str]] = {}
+    # By the part of `str(quote)` up to the ask: next(head), bid, ask, mid, tail, each with what
+    # stands in front of it.
+    fronts: dict[str, tuple[Callable[[], str], str, str, str, str]] = {}
+
+    def front_of(priced: str, quote: QuoteTick) -> tuple[Callable[[], str], str, str, str, str]:
+        name, bid, ask = priced.rsplit(",", 2)
+        if name not in ends:
+            route = routes.route("quotes", quote.instrument_id)
+            ends[name] = (route.head.__next__, f"\r\n{route.tail}")
+        head, tail = ends[name]
+        huge = is_huge(bid) or is_huge(ask)
+        if huge:
+            bid, ask = text(quote.bid_price), text(quote.ask_price)
+        mid = exact_mid(bid, ask)
+        bid_part, ask_part = HEADERS[len(bid)] + bid, _ASK_PX[len(ask)] + ask
+        front = (head, bid_part, ask_part, _MID[len(mid)] + mid, tail)
+        if not huge:  # else another price may look the same in `str(quote)`
+            if len(fronts) >= FRONTS_MAX:
+                fronts.clear()
+            fronts[priced] = front
+        return front
 
     def encode(chunk: Sequence[QuoteTick]) -> bytes:
         parts: list[str] = []
         append = parts.append
         for quote in chunk:
-            name, bid, ask, bid_size, ask_size, ts_ns = str(quote).rsplit(",", 5)
-            route = by_name.get(name)
-            if route is None:
-                route = by_name[name] = routes.route("quotes", quote.instrument_id)
-            mid = mids.get((bid, ask))
-            if mid is None:
-                if len(mids) >= MIDS_MAX:
-                    mids.clear()
-                mid = mids[bid, ask] = exact_mid(bid, ask)
+            priced, bid_size, ask_size, ts_ns = str(quote).rsplit(",", 3)
+            head, bid, ask, mid, tail = fronts.get(priced) or front_of(priced, quote)
+            if len(bid_size) > sure and "." not in bid_size[:past]:
+                bid_size = text(quote.bid_size)
+            if len(ask_size) > sure and "." not in ask_size[:past]:
+                ask_size = text(quote.ask_size)
             append(
-                f"{next(route.head)}{HEADERS[len(bid)]}{bid}"
-                f"{_BID_SZ[len(bid_size)]}{bid_size}{_ASK_PX[len(ask)]}{ask}"
-                f"{_ASK_SZ[len(ask_size)]}{ask_size}{_MID[len(mid)]}{mid}"
-                f"{_TS[len(ts_ns)]}{ts_ns}\r\n{route.tail}"
+                f"{head()}{bid}{_BID_SZ[len(bid_size)]}{bid_size}{ask}"
+                f"{_ASK_SZ[len(ask_size)]}{ask_size}{mid}{_TS[len(ts_ns)]}{ts_ns}{tail}"
             )
         return "".join(parts).encode()
 
@@ -207,6 +225,8 @@ def trade_encoder(routes: Routes) -> Encode:
             route = routes.route("trades", trade.instrument_id)
             head, ts_ns = str(trade)[route.skip :].rsplit(",", 1)
             price, size, aggressor, trade_id = head.split(",", 3)
+            if is_huge(price) or is_huge(size):
+                price, size = text(trade.price), text(trade.size)
             side = AGGRESSORS[aggressor]
             parts.append(
                 f"{next(route.head)}{HEADERS[len(price)]}{price}"
@@ -249,20 +269,17 @@ def instrument_id_of(event: Any) -> InstrumentId:
 
 def bar_values(bar: Bar) -> Sequence[str]:
     """Return bar_type, open, high, low, close, volume, ts_ns."""
-    return str(bar).rsplit(",", 6)
+    numbers = (bar.open, bar.high, bar.low, bar.close, bar.volume)
+    return (str(bar.bar_type), *map(text, numbers), str(bar.ts_event))
 
 
 def funding_values(update: FundingRateUpdate) -> Sequence[str]:
     """Return rate, interval_hours, next_ts_ns, ts_ns."""
     interval = update.interval  # minutes
-    hours = "" if interval is None else plain(Decimal(interval) / 60)
+    hours = "" if interval is None else plain(Context(prec=28).divide(interval, 60))
     next_ns = update.next_funding_ns
-    return (
-        plain(update.rate),
-        hours,
-        "" if next_ns is None else str(next_ns),
-        str(update.ts_event),
-    )
+    next_ts_ns = "" if next_ns is None else str(next_ns)
+    return (plain(update.rate), hours, next_ts_ns, str(update.ts_event))
 
 
 class MarkPrices:
@@ -273,14 +290,9 @@ class MarkPrices:
 
     def on_index(self, update: IndexPriceUpdate) -> None:
         """Remember the index price."""
-        self._index[update.instrument_id] = str(update.value)
+        self._index[update.instrument_id] = text(update.value)
 
     def values(self, update: MarkPriceUpdate) -> Sequence[str]:
         """Return mark, index, ts_ns."""
         index = self._index.get(update.instrument_id, "")
-        return (str(update.value), index, str(update.ts_event))
-
-
-def plain(value: Decimal) -> str:
-    """Return the decimal without an exponent, and without changing its digits."""
-    return format(value, "f")
+        return (text(update.value), index, str(update.ts_event))

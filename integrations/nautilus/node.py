@@ -24,13 +24,14 @@ from nautilus_trader.model.identifiers import InstrumentId, TraderId
 from nautilus_trader.trading.strategy import Strategy
 
 import bridge
-from bridge.config import Config
 from bridge.core.contract import Names
 from bridge.core.lanes import ExecLane, LaneFull, MarketLane, Refused
 from bridge.exits import BAD_DATA, CANNOT_RECORD, CONFIGURATION, RESTART, UNAVAILABLE, Exit
 from bridge.metrics import Metrics
+from bridge.settings import Config
 from integrations.binance import sample
-from integrations.binance.dataset import Dataset, DatasetError, load
+from integrations.binance.dataset import Dataset, load
+from integrations.binance.manifest import DatasetError
 from integrations.nautilus.feed import feed_of
 from integrations.nautilus.replay import ReplayClientConfig, instrument_of, replay_factory
 from integrations.nautilus.sandbox import SandboxLiveExecClientFactory
@@ -116,6 +117,8 @@ class NodeSource:
 
     async def run(self) -> None:
         """Run the node until `stop`. Raises Exit when it does not start, or ends by itself."""
+        if self._stopping:
+            return
         self._run = asyncio.create_task(self.node.run_async(), name="node")
         try:
             await self._await_start()
@@ -123,7 +126,9 @@ class NodeSource:
             if self._failure.done():
                 self._failure.result()
             if not self._stopping:
-                raise Exit(RESTART, "the Nautilus node stopped by itself; its log says why")
+                cause = None if self._run.cancelled() else self._run.exception()
+                why = "its log says why" if cause is None else f"{type(cause).__name__}: {cause}"
+                raise Exit(RESTART, f"the Nautilus node stopped by itself; {why}")
         finally:
             self._failure.cancel()
 
@@ -133,6 +138,10 @@ class NodeSource:
             return
         self._stopping = True
         if self._run is not None:
+            if not self.node.trader.is_running:
+                # Still starting: it would start the strategies behind our back.
+                self._run.cancel()
+                await asyncio.wait({self._run})
             await self.node.stop_async()
             await asyncio.wait({self._run}, timeout=1.0)
         self.dispose()
@@ -188,11 +197,11 @@ def load_strategy(path: str, instrument_ids: Sequence[InstrumentId]) -> Strategy
     try:
         module = importlib.import_module(module_name)
         cls = getattr(module, class_name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever a module of the user's raises
         raise Exit(
             CONFIGURATION,
-            f"source.strategy: cannot load {path}: {error}; write module:Class, with the module "
-            f"below {Path.cwd()} or on PYTHONPATH",
+            f"source.strategy: cannot load {path}: {type(error).__name__}: {error}; write "
+            f"module:Class, with the module below {Path.cwd()} or on PYTHONPATH",
         ) from None
     if not (isinstance(cls, type) and issubclass(cls, Strategy)):
         raise Exit(CONFIGURATION, f"source.strategy: {path} is no Nautilus Strategy")
@@ -203,11 +212,11 @@ def load_strategy(path: str, instrument_ids: Sequence[InstrumentId]) -> Strategy
         known: dict[str, Any] = {"instrument_ids": tuple(instrument_ids)}
         wanted = {name: known[name] for name in known if name in config_class.__struct_fields__}
         return cls(config_class(**wanted))
-    except TypeError as error:
+    except Exception as error:  # noqa: BLE001 - whatever a strategy of the user's raises
         raise Exit(
             CONFIGURATION,
-            f"source.strategy: {path} cannot be built: {error}; every field of its config but "
-            "instrument_ids needs a default",
+            f"source.strategy: {path} cannot be built: {type(error).__name__}: {error}; every "
+            "field of its config but instrument_ids needs a default",
         ) from None
 
 

@@ -18,7 +18,7 @@ from nautilus_trader.model.identifiers import ClientId, InstrumentId, Symbol, Tr
 from nautilus_trader.model.instruments import CryptoPerpetual, CurrencyPair, Instrument
 from nautilus_trader.model.objects import FIXED_PRECISION, Money, Price, Quantity
 
-from integrations.binance import dataset
+from integrations.binance import manifest
 from integrations.binance.dataset import Dataset
 
 log = structlog.get_logger("nautilus_bridge.replay")
@@ -32,7 +32,7 @@ BURST_EVENTS_MAX: Final = 1_000
 MARGIN: Final = Decimal("0.05")
 
 
-def instrument_of(row: dataset.Instrument) -> Instrument:
+def instrument_of(row: manifest.Instrument) -> Instrument:
     """Return the Nautilus instrument of a row of the dataset's table."""
     instrument_id = InstrumentId.from_str(row.id)
     quote = Currency.from_str(row.quote)
@@ -65,7 +65,7 @@ def instrument_of(row: dataset.Instrument) -> Instrument:
 class Tape:
     """The quotes and trades of some instruments in one order of time, ready to be built."""
 
-    def __init__(self, data: Dataset, instruments: Sequence[dataset.Instrument]) -> None:
+    def __init__(self, data: Dataset, instruments: Sequence[manifest.Instrument]) -> None:
         builders: list[Any] = []
         times, sources, rows = [], [], []
         for instrument in instruments:
@@ -93,7 +93,7 @@ class Tape:
         return self.builders[self.sources[position]](self.rows[position], now_ns)
 
 
-def _quote_builder(data: Dataset, row: dataset.Instrument) -> tuple[Any, Any]:
+def _quote_builder(data: Dataset, row: manifest.Instrument) -> tuple[Any, Any]:
     quotes = data.quotes[row.id]
     instrument_id = InstrumentId.from_str(row.id)
     price, size = row.price_decimals, row.size_decimals
@@ -119,7 +119,7 @@ def _quote_builder(data: Dataset, row: dataset.Instrument) -> tuple[Any, Any]:
     return build, quotes.ts
 
 
-def _trade_builder(data: Dataset, row: dataset.Instrument) -> tuple[Any, Any]:
+def _trade_builder(data: Dataset, row: manifest.Instrument) -> tuple[Any, Any]:
     trades = data.trades[row.id]
     instrument_id = InstrumentId.from_str(row.id)
     price, size = row.price_decimals, row.size_decimals

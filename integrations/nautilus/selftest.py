@@ -11,7 +11,6 @@ from typing import Any, Final
 import redis
 
 from bridge import exits
-from bridge.config import Config
 from bridge.core import contract
 from bridge.core.contract import Entry
 from bridge.core.lanes import ExecLane, MarketLane
@@ -20,6 +19,7 @@ from bridge.exits import Exit
 from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.publisher import Publisher
+from bridge.settings import Config
 
 RECORDED: Final = Path(__file__).with_name("recorded_entries.json")
 PORT: Final = 6420

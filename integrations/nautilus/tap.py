@@ -6,7 +6,6 @@ engine (priority 10) and in front of strategies (0), because a strategy that sub
 handler that raises ends a live node without a flush.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -39,14 +38,19 @@ def default_prefix(target: TradingNode | BacktestEngine) -> str:
     """
     if isinstance(target, BacktestEngine):
         return f"backtest:{target.kernel.instance_id.value[:8]}:"
-    clients = target._config.exec_clients.values()
-    simulated = [isinstance(client, SandboxExecutionClientConfig) for client in clients]
+    simulated = in_sandbox(target)
     if any(simulated) and not all(simulated):
         raise ValueError(
             "the node mixes real and sandbox execution; say with streams.prefix "
             "(BRIDGE_STREAMS__PREFIX) where its fills go"
         )
     return "shadow:" if any(simulated) else ""
+
+
+def in_sandbox(node: TradingNode) -> list[bool]:
+    """Return, for each configured execution client, whether it is Nautilus's sandbox."""
+    clients = node._config.exec_clients.values()
+    return [isinstance(client, SandboxExecutionClientConfig) for client in clients]
 
 
 class Tap:
@@ -73,7 +77,6 @@ class Tap:
         self._exec_lane = exec_lane
         self._metrics = metrics
         self._on_failure = on_failure
-        self._noted: Counter[str] = Counter()
         self._runs: dict[AccountId, str] = {}
         self._translator = Translator(kernel.cache, venue_alias=venue_alias, run_of=self._run_of)
         self.routes = Routes(names, kernel.cache, venue_alias=venue_alias, trim=Trim(maxlen))
@@ -106,7 +109,11 @@ class Tap:
 
         def channel(kind: str, encode: market.Encode, *, conflates: bool) -> Callable[[Any], None]:
             def stream_of(event: Any) -> str:
-                return routes.route(kind, instrument_id_of(event)).key
+                instrument_id = instrument_id_of(event)
+                try:
+                    return routes.route(kind, instrument_id).key
+                except Refused:  # called in the trading loop when the lane is full
+                    return str(instrument_id)
 
             return lane.open(Channel(kind, encode=encode, stream_of=stream_of, conflates=conflates))
 
@@ -144,6 +151,7 @@ class Tap:
 
     def _fail(self, error: LaneFull) -> None:
         self.lost += 1
+        self._metrics.events_refused["full"].inc()
         if self.lost == 1:
             log.critical("exec.full", problem=str(error), losing="execution events from now on")
             self._on_failure(error)

@@ -10,19 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from bridge.config import (
-    Config,
-    ConfigError,
-    ContractSettings,
-    MarketSettings,
-    RedisSettings,
-    Setting,
-    StreamSettings,
-    check_redis_url,
-    describe,
-    load,
-    safe_url,
-)
+from bridge.config import ConfigError, Setting, describe, load
+from bridge.section import check_redis_url, safe_url
+from bridge.settings import Config, ContractSettings, MarketSettings, RedisSettings, StreamSettings
 
 URL = "redis://user:hunter2@host:6379/1"
 

@@ -1,0 +1,86 @@
+"""What the daemon says to the person at its terminal, on stdout; its log goes to stderr."""
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bridge.core import contract
+from bridge.core.contract import Names
+from bridge.link import Target
+from bridge.settings import Config
+
+
+def say(*lines: str) -> None:
+    """Print whole lines at once. When nobody reads them any more, they are not missed."""
+    try:
+        sys.stdout.write("".join([f"{line}\n" for line in lines]))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def banner(config: Config, names: Names, *, redis: str, status: str) -> Iterator[str]:
+    """Yield where everything is: `redis` as it may be shown, `status` the server's base URL."""
+    kinds = [*config.market.subscribe, *(["bars"] if config.market.bar_types else [])]
+    yield f"role {config.role}, strategy {config.source.strategy}, Redis {redis}"
+    yield f"metrics  {status}/metrics   health  {status}/health"
+    yield "streams  " + "  ".join([names.key(kind) for kind in contract.EXEC_KINDS])
+    yield "         " + "  ".join([names.prefix + names.templates[kind] for kind in kinds])
+
+
+def examples(target: Target, names: Names) -> Iterator[str]:
+    """Yield redis-cli lines to try. They work as they stand, from the repository's root."""
+    cli = redis_cli(target)
+    secret = " (REDISCLI_AUTH must hold the password)" if target.password is not None else ""
+    yield f"to try, in another terminal{secret}:"
+    for words in (
+        ("xrevrange", names.key("fills"), "+", "-", "count", "2"),
+        ("xread", "block", "0", "streams", names.key("orders"), "$"),
+        ("hgetall", names.prefixed(contract.METRICS_KEY)),
+        ("get", names.prefixed(contract.CONTRACT_KEY)),
+    ):
+        yield f"  {shlex.join([*cli, *words])}"
+    yield "Ctrl-C ends it."
+
+
+def redis_cli(target: Target) -> list[str]:
+    """Return how to call redis-cli for `target`, without its password."""
+    tools = Path(".tools/bin/redis-cli")
+    found = shutil.which("redis-cli")
+    # The Makefile puts .tools/bin on our PATH; another terminal does not have it there.
+    ours = tools.exists() and (found is None or Path(found).samefile(tools))
+    words = [str(tools) if ours else "redis-cli"]
+    if target.path is not None:
+        words += ["-s", target.path]
+    else:
+        words += [] if target.host in ("127.0.0.1", "localhost") else ["-h", target.host]
+        words += ["-p", str(target.port)]
+    words += ["-n", str(target.db)] if target.db else []
+    words += ["--user", target.username] if target.username else []
+    return words + (["--tls"] if target.tls is not None else [])
+
+
+def status_line(now: Mapping[str, str], rate: int, state: str) -> str:
+    """Return the line of one second: `now` as `Metrics.snapshot` gives it."""
+    return (
+        f"{time.strftime('%H:%M:%S')}  events {now['nautilus_bridge_events_processed']}"
+        f"  orders {now['nautilus_bridge_orders_published']}"
+        f"  fills {now['nautilus_bridge_fills_published']}  entries/s {rate}"
+        f"  backlog {now['nautilus_bridge_exec_backlog']} exec,"
+        f" {now['nautilus_bridge_market_backlog']} market  {state}"
+    )
+
+
+def farewell(unpublished: Mapping[str, int], problem: str | None, *, lost: int) -> str:
+    """Return the last line. `lost`: market events conflated, dropped or refused on the way."""
+    if any(unpublished.values()):
+        return (
+            f"stopped; NOT published, and lost: {unpublished['exec']} execution entries, "
+            f"{unpublished['market']} market events ({problem or 'Redis was too slow'})"
+        )
+    but = f", but for {lost} market events conflated or dropped on the way" if lost else ""
+    return f"stopped; everything is published{but}"

@@ -1,0 +1,80 @@
+"""What a section of settings is made of: its base class, its fields, the forms of its values."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from redis.connection import parse_url
+
+from bridge.log import MASK, mask_urls
+
+PLACEHOLDERS = ("asset", "symbol", "venue", "base", "quote")
+DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+_BAR_TYPE = r"^\S+\.\S+-\d+-[A-Z_]+-[A-Z_]+-(INTERNAL|EXTERNAL)(@\S+)?$"
+
+InstrumentName = Annotated[str, StringConstraints(pattern=r"^\S+\.[^\s.]+$")]
+BarTypeName = Annotated[str, StringConstraints(pattern=_BAR_TYPE)]
+VenueName = Annotated[str, StringConstraints(pattern=r"^[^\s{}]+$")]
+
+
+def safe_url(url: str) -> str:
+    """Return a Redis URL fit to be shown: its password masked, also where the scheme is missing."""
+    if "://" not in url and "@" in url:
+        return f"{MASK}@{url.rpartition('@')[2]}"
+    return mask_urls(url)
+
+
+def check_redis_url(url: str) -> str:
+    """Return `url`, or raise ValueError with a reason that never repeats a part of it."""
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("it does not begin with redis://, rediss:// or unix://")
+    try:
+        options = parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError:
+        raise ValueError("it cannot be read as a Redis URL") from None
+    if url.startswith("unix://"):
+        if not options.get("path"):
+            raise ValueError("the path of the socket is missing")
+        return url
+    # redis-py takes database 0 when the path is not a number; that would be somebody else's data.
+    path = re.sub(r"^\w+://[^/?#]*|[?#].*", "", url).strip("/")
+    if path and not path.isdecimal():
+        raise ValueError("the database behind the last / is not a number")
+    return url
+
+
+def setting(default: Any, allowed: str, text: str, **bounds: Any) -> Any:
+    """A field: `allowed` names its unit or form in words, `bounds` are checked and shown."""
+    return Field(default, description=text, json_schema_extra={"allowed": allowed}, **bounds)
+
+
+class Section(BaseModel):
+    """A frozen table of settings that takes no name it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        str_strip_whitespace=True,
+        hide_input_in_errors=True,
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: object) -> object:
+        # pydantic reads true as 1: a port of 1, one entry.
+        if isinstance(value, bool):
+            raise ValueError("true and false are no values here")
+        return value
+
+
+def empty_is_unset(value: object) -> object:
+    """Return None for the empty text, which is how a variable unsets."""
+    return None if value == "" else value
+
+
+def no_repetition(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `value`, or raise ValueError when a name stands in it twice."""
+    if len(set(value)) < len(value):
+        raise ValueError("a name is listed twice")
+    return value

@@ -1,0 +1,284 @@
+"""Every setting of the bridge, once: its unit, bounds, default and meaning, in frozen sections.
+
+Where the values come from, and what is said about bad ones, is in `bridge.config`.
+"""
+
+from pathlib import Path
+from string import Formatter
+from typing import Any, Literal, Self
+
+from pydantic import SecretStr, field_validator, model_validator
+
+from bridge.section import (
+    DOTTED,
+    PLACEHOLDERS,
+    BarTypeName,
+    InstrumentName,
+    Section,
+    VenueName,
+    check_redis_url,
+    empty_is_unset,
+    no_repetition,
+    safe_url,
+    setting,
+)
+
+MARKET_STREAMS = ("quotes", "trades", "bars", "mark", "funding")
+EXEC_STREAMS = ("orders", "fills", "positions", "account", "exec_funding")
+
+
+class RedisSettings(Section):
+    url: SecretStr | None = setting(
+        None, "redis://, rediss:// or unix:// URL", "The Redis to write to. Unset: an embedded one."
+    )
+    start_timeout_seconds: float = setting(
+        10, "seconds", "How long to wait at start while Redis answers LOADING.", ge=0, le=3600
+    )
+    reconnect_seconds_max: float = setting(
+        1.0, "seconds", "Longest pause between two attempts to reconnect.", ge=0.01, le=60
+    )
+
+    _unset = field_validator("url", mode="before")(empty_is_unset)
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_redis_url(value.get_secret_value())
+        return value
+
+    @property
+    def secret_url(self) -> str | None:
+        """The URL with its password; None when unset. Never log it."""
+        return None if self.url is None else self.url.get_secret_value()
+
+    @property
+    def safe_url(self) -> str | None:
+        """The URL with its password masked; None when unset."""
+        return None if self.url is None else safe_url(self.url.get_secret_value())
+
+
+class EmbeddedSettings(Section):
+    port: int = setting(
+        6399, "TCP port", "Loopback port of the embedded Redis; if busy, the next free one of 20.",
+        ge=1, le=65_535,
+    )  # fmt: skip
+
+
+def _exec_stream(default: str, holds: str) -> Any:
+    return setting(default, "stream name", f"Stream of {holds}.", pattern=r"^[^\s]+$")
+
+
+def _market_stream(default: str, holds: str) -> Any:
+    allowed = "stream name with " + " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    return setting(default, allowed, f"Streams of {holds}.", pattern=r"^[^\s]+$")
+
+
+class StreamSettings(Section):
+    prefix: str | None = setting(
+        None, "text without spaces or braces",
+        "Put before every stream name. Unset: empty for the demo on its embedded Redis,"
+        " `demo:` elsewhere.",
+        pattern=r"^[^\s{}]*$",
+    )  # fmt: skip
+    orders: str = _exec_stream("exec:orders", "order events")
+    fills: str = _exec_stream("exec:fills", "fills")
+    positions: str = _exec_stream("exec:positions", "position events")
+    account: str = _exec_stream("exec:account", "account balances")
+    exec_funding: str = _exec_stream("exec:funding", "funding settlements")
+    quotes: str = _market_stream("market.raw.{asset}.{symbol}", "quotes")
+    trades: str = _market_stream("market.raw.trades.{symbol}", "trades")
+    bars: str = _market_stream("market.raw.bars.{symbol}", "bars")
+    mark: str = _market_stream("market.raw.mark.{symbol}", "mark prices")
+    funding: str = _market_stream("market.raw.funding.{symbol}", "funding rates")
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """The names and templates by kind of stream, without the prefix."""
+        return {kind: getattr(self, kind) for kind in (*EXEC_STREAMS, *MARKET_STREAMS)}
+
+    @field_validator(*EXEC_STREAMS)
+    @classmethod
+    def _check_exec(cls, value: str) -> str:
+        if "{" in value or "}" in value:
+            raise ValueError("an exec stream has no placeholders and no braces")
+        return value
+
+    @field_validator(*MARKET_STREAMS)
+    @classmethod
+    def _check_market(cls, value: str) -> str:
+        try:
+            parts = list(Formatter().parse(value))
+        except ValueError:
+            raise ValueError("its braces do not match") from None
+        for text, name, form, conversion in parts:
+            # A doubled brace would stay in the name, where it moves the Cluster slot.
+            if "{" in text or "}" in text:
+                raise ValueError("braces may only hold a placeholder")
+            if name is not None and (name not in PLACEHOLDERS or form or conversion):
+                raise ValueError(f"the placeholder {{{name}}} is not known")
+        return value
+
+    @model_validator(mode="after")
+    def _check_distinct(self) -> Self:
+        owners: dict[str, str] = {}
+        for key in (*EXEC_STREAMS, *MARKET_STREAMS):
+            other = owners.setdefault(getattr(self, key), key)
+            if other != key:
+                raise ValueError(f"{other} and {key} name the same stream")
+        return self
+
+
+class ContractSettings(Section):
+    venue_alias: dict[VenueName, VenueName] = setting(
+        {"BINANCE_SPOT": "BINANCE", "BINANCE_FUTURES": "BINANCE"}, "table of Nautilus venue = word",
+        "Venues as the stack calls them; others keep their name. Given: replaces the whole table.",
+    )  # fmt: skip
+
+
+class ProducerSettings(Section):
+    id: str | None = setting(
+        None, "letters, digits, _ . -", "Name of this producer. Unset: the trader id.",
+        pattern=r"^[A-Za-z0-9_.-]+$", max_length=64,
+    )  # fmt: skip
+
+    _unset = field_validator("id", mode="before")(empty_is_unset)
+
+
+class ExecSettings(Section):
+    entries_max: int = setting(
+        100_000, "entries",
+        "Unacknowledged execution entries kept in memory; beyond it the bridge stops (exit 74).",
+        ge=1, le=10_000_000,
+    )  # fmt: skip
+    batch_entries_max: int = setting(
+        256, "entries", "Execution entries sent at once.", ge=1, le=10_000
+    )
+
+
+class MarketSettings(Section):
+    entries_max: int = setting(
+        131_072, "entries per kind",
+        "Waiting market entries; beyond it quotes conflate, trades and bars drop the oldest.",
+        ge=1, le=10_000_000,
+    )  # fmt: skip
+    in_flight_max: int = setting(
+        4_096, "entries", "Market entries sent and not yet acknowledged.", ge=1, le=1_000_000
+    )
+    maxlen: int = setting(
+        100_000, "entries", "About how many entries a market stream keeps.", ge=1, le=100_000_000
+    )
+    subscribe: tuple[Literal["quotes", "trades", "mark", "funding"], ...] = setting(
+        ("quotes", "trades"), "", "Market data to publish for every instrument."
+    )
+    instruments: tuple[InstrumentName, ...] = setting(
+        (), "SYMBOL.VENUE, ...", "Instruments to publish. Empty: every one known at start."
+    )
+    instruments_max: int = setting(
+        500, "instruments", "Beyond this many none is subscribed, and the log says so.", ge=1, le=100_000
+    )
+    bar_types: tuple[BarTypeName, ...] = setting(
+        (), "SYMBOL.VENUE-1-MINUTE-LAST-EXTERNAL, ...", "Bar types to publish."
+    )
+
+    _distinct = field_validator("subscribe", "instruments", "bar_types")(no_repetition)
+
+
+class SourceSettings(Section):
+    factory: str = setting(
+        "integrations.nautilus.node:factory", "module:function", "Builds the source of events.",
+        pattern=DOTTED,
+    )  # fmt: skip
+    strategy: str = setting(
+        "strategies.example:Example", "module:Class", "The strategy that the node runs.",
+        pattern=DOTTED,
+    )  # fmt: skip
+
+
+class ReplaySettings(Section):
+    dataset: Path = setting(
+        Path("data/demo"), "folder", "The dataset that the demo replays; made when absent."
+    )
+    rate: float | None = setting(
+        None, "events per second", "Replay speed. Unset: the recorded pace.", gt=0, le=1_000_000
+    )
+
+    _unset = field_validator("rate", mode="before")(empty_is_unset)
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _not_empty(cls, value: object) -> object:
+        # An empty path means the working folder, which nobody asked for.
+        if value == "":
+            raise ValueError("it is empty")
+        return value
+
+
+class NodeSettings(Section):
+    trader_id: str = setting(
+        "DEMO-001", "NAME-TAG", "The trader id of the Nautilus node.",
+        pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)+$", max_length=64,
+    )  # fmt: skip
+    start_timeout_seconds: float = setting(
+        30, "seconds", "How long the node may take to connect and start.", gt=0, le=3600
+    )
+    stop_timeout_seconds: float = setting(
+        2.0, "seconds", "How long the node waits for the last events on stop.", ge=0, le=300
+    )
+    log_level: Literal["OFF", "DEBUG", "INFO", "WARNING", "ERROR"] = setting(
+        "ERROR", "", "What Nautilus itself logs, to stdout."
+    )
+
+
+class StatusSettings(Section):
+    host: str = setting(
+        "127.0.0.1", "host name or address", "Where /metrics and /health listen.",
+        pattern=r"^\S+$",
+    )  # fmt: skip
+    port: int = setting(
+        9309, "TCP port", "Port of /metrics and /health. 0: any free one.", ge=0, le=65_535
+    )
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "", "What the bridge logs, to stderr."
+    )
+    format: Literal["auto", "console", "json"] = setting(
+        "auto", "", "Form of the log. auto: JSON when stderr is not a terminal."
+    )
+
+
+class Config(Section):
+    role: Literal["demo"] = setting("demo", "", "What this process is for.")
+    redis: RedisSettings = RedisSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
+    streams: StreamSettings = StreamSettings()
+    contract: ContractSettings = ContractSettings()
+    producer: ProducerSettings = ProducerSettings()
+    exec: ExecSettings = ExecSettings()
+    market: MarketSettings = MarketSettings()
+    source: SourceSettings = SourceSettings()
+    replay: ReplaySettings = ReplaySettings()
+    node: NodeSettings = NodeSettings()
+    status: StatusSettings = StatusSettings()
+    log: LogSettings = LogSettings()
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _later_roles(cls, value: object) -> object:
+        if value in ("shadow", "live"):
+            raise ValueError("the roles shadow and live arrive in a later version")
+        return value
+
+    @property
+    def stream_prefix(self) -> str:
+        """The prefix in force: the one given, else empty on the embedded Redis, else `demo:`."""
+        if self.streams.prefix is not None:
+            return self.streams.prefix
+        return "" if self.redis.url is None else "demo:"
+
+    @property
+    def producer_id(self) -> str:
+        """The producer's name in force: the one given, else the trader id."""
+        return self.producer.id or self.node.trader_id

@@ -1,0 +1,42 @@
+"""Fixtures for the daemon: a dataset made once, daemons that always end, one that tests share."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from integrations.binance import sample
+from tests.bridge.processes import Daemon
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's dataset, for reading only."""
+    folder = tmp_path_factory.mktemp("dataset") / "demo"
+    sample.generate(folder)
+    return folder
+
+
+@pytest.fixture
+def start(dataset: Path, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Return `start(*words, **settings)`: a daemon of the test's own; it is over with the test."""
+    numbers = itertools.count()
+    with contextlib.ExitStack() as daemons:
+
+        def run(*words: str, **settings: str) -> Daemon:
+            folder = tmp_path / f"daemon-{next(numbers)}"
+            folder.mkdir()
+            given = {"replay__dataset": str(dataset)} | settings
+            return daemons.enter_context(Daemon(folder, *words, **given))
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def demo(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that runs the demo and has filled a position; for reading only."""
+    with Daemon(tmp_path_factory.mktemp("daemon"), replay__dataset=str(dataset)) as daemon:
+        daemon.until(lambda: any(int(each["fills"]) > 0 for each in daemon.statuses), "a fill")
+        yield daemon

@@ -1,0 +1,207 @@
+"""What stops the daemon at its start: one clear message, the documented code, nothing left over."""
+
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import redis
+
+from bridge import exits
+from bridge.exits import Exit
+from integrations.nautilus.node import load_strategy
+from tests.bridge.processes import ROOT, Daemon, Ended, loading
+from tests.servers import RedisServer, free_port
+
+Start = Callable[..., Daemon]
+MakeRedis = Callable[..., RedisServer]
+
+
+def refused(daemon: Daemon) -> Ended:
+    """Wait for its end; check that it says one thing and leaves no redis-server behind."""
+    ended = daemon.ended()
+    assert "Traceback" not in ended.err
+    assert len(ended.complaint.splitlines()) == 1, ended.err
+    started, stopped = (
+        daemon.times_logged(f"redis.embedded_{what}") for what in ("started", "stopped")
+    )
+    assert started == stopped
+    return ended
+
+
+def test_redis_absent(start: Start) -> None:
+    """Nothing listens there: 69."""
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    ended = refused(start(redis__url=url))
+    assert ended.code == exits.UNAVAILABLE
+    assert ended.complaint.startswith(f"redis.url: {url}: ")
+    assert ended.complaint.endswith("; start Redis there, or correct the address")
+
+
+@pytest.mark.parametrize("user", ["", ":wr0ng@", "nobody:wr0ng@", "reader:s3cret@"])
+def test_redis_refuses_the_credentials(start: Start, make_redis: MakeRedis, user: str) -> None:
+    """No password, a wrong one, an unknown user, a user without permission: 77, and no secret."""
+    server = make_redis("--requirepass", "sesame")
+    server.client.execute_command("ACL SETUSER reader on >s3cret ~* +@read +@connection")
+    ended = refused(start(redis__url=f"redis://{user}127.0.0.1:{server.port}/0"))
+    assert ended.code == exits.REFUSED
+    assert ended.complaint.startswith("redis.url: redis://")
+    assert ended.complaint.endswith("; correct user and password in redis.url, or the user's ACL")
+    assert not any(secret in ended.out + ended.err for secret in ("wr0ng", "s3cret", "sesame"))
+
+
+def test_redis_has_no_such_database(start: Start, redis_server: RedisServer) -> None:
+    """The number of the database is too high: 78."""
+    ended = refused(start(redis__url=f"redis://127.0.0.1:{redis_server.port}/99"))
+    assert ended.code == exits.CONFIGURATION
+    assert ended.complaint.endswith("; correct the database, the number behind the last /")
+
+
+def test_redis_is_full(start: Start, make_redis: MakeRedis) -> None:
+    """Out of memory: 69, and maxmemory is named."""
+    ended = refused(start(redis__url=make_redis("--maxmemory", "1").url))
+    assert ended.code == exits.UNAVAILABLE
+    assert ended.complaint.endswith("; raise its maxmemory, or free some")
+
+
+def test_redis_is_a_replica(start: Start, make_redis: MakeRedis) -> None:
+    """Read-only: 69, and the primary is asked for."""
+    server = make_redis("--replicaof", f"127.0.0.1 {free_port()}")
+    ended = refused(start(redis__url=server.url))
+    assert ended.code == exits.UNAVAILABLE
+    assert ended.complaint.endswith("; name the primary there, not a replica")
+
+
+def test_redis_loads_too_long(start: Start, make_redis: MakeRedis) -> None:
+    """Still loading when redis.start_timeout_seconds are over: 69, and that setting is named."""
+    server = loading(make_redis, seconds=10)
+    ended = refused(start(redis__url=server.url, redis__start_timeout_seconds="0.2"))
+    assert ended.code == exits.UNAVAILABLE
+    assert "redis.start_timeout_seconds" in ended.complaint
+
+
+def test_redis_loads_and_is_ready_in_time(start: Start, make_redis: MakeRedis) -> None:
+    """Loading that ends in time is waited for."""
+    server = loading(make_redis, seconds=1.5)
+    start(redis__url=server.url).until_running()
+    assert server.client.exists("demo:bridge:contract")
+
+
+def test_status_port_taken(start: Start) -> None:
+    """73, and the setting is named."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = refused(start(status__port=str(port)))
+    assert ended.code == exits.TAKEN
+    assert ended.complaint.startswith("status.port: ")
+    assert str(port) in ended.complaint
+
+
+def test_embedded_port_taken(start: Start) -> None:
+    """The next free port is used, and printed."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        daemon = start(embedded__port=str(port)).until_running()
+        assert port < daemon.port < port + 20
+        with redis.Redis(port=daemon.port) as client:
+            assert client.ping()
+
+
+def test_bad_strategy(start: Start, tmp_path: Path) -> None:
+    """A strategy that cannot be loaded: 78, with the reason."""
+    (tmp_path / "broken.py").write_text("class Strategy(:\n")
+    ended = refused(start("--strategy", "broken:Strategy", PYTHONPATH=str(tmp_path)))
+    assert ended.code == exits.CONFIGURATION
+    assert ended.complaint.startswith("source.strategy: cannot load broken:Strategy: SyntaxError: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nowhere.to.be:Found", "No module named 'nowhere'"),
+        ("strategies.example:Missing", "has no attribute 'Missing'"),
+        ("tests.bridge.strategies:NoStrategy", "is no Nautilus Strategy"),
+        ("tests.bridge.strategies:Demanding", "needs a default"),
+        ("tests.bridge.strategies:Raises", "ValueError: no market today"),
+    ],
+)
+def test_strategies_that_cannot_be_built(name: str, says: str) -> None:
+    """The same code for every reason, and the reason is said."""
+    with pytest.raises(Exit, match="^source.strategy: ") as raised:
+        load_strategy(name, [])
+    assert raised.value.code == exits.CONFIGURATION
+    assert name in str(raised.value)
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nowhere:factory", "No module named 'nowhere'"),
+        ("bridge:VERSION", "is no function"),
+    ],
+)
+def test_bad_source_factory(start: Start, name: str, says: str) -> None:
+    """A factory that is none: 78, with the reason."""
+    ended = refused(start(source__factory=name))
+    assert ended.code == exits.CONFIGURATION
+    assert ended.complaint.startswith("source.factory: ")
+    assert says in ended.complaint
+
+
+def test_two_instruments_on_one_stream(start: Start) -> None:
+    """A template that maps spot and perp to one stream: 78."""
+    ended = refused(start(streams__quotes="market.raw.{asset}.{base}"))
+    assert ended.code == exits.CONFIGURATION
+    assert "market.raw.crypto.BTC" in ended.complaint
+    assert "streams.quotes" in ended.complaint
+
+
+def _truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _reverse(file: Path) -> None:
+    table = pq.read_table(file)
+    pq.write_table(table.take(list(range(table.num_rows - 1, -1, -1))), file)
+
+
+@pytest.mark.parametrize("spoil", [_truncate, _reverse, Path.unlink])
+def test_bad_dataset(
+    start: Start, dataset: Path, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    """A file that is truncated, out of order, or missing: 65, and the file is named."""
+    folder = tmp_path / "spoilt"
+    shutil.copytree(dataset, folder)
+    spoil(folder / "spot_trades.parquet")
+    ended = refused(start(replay__dataset=str(folder)))
+    assert ended.code == exits.BAD_DATA
+    assert ended.complaint.startswith("replay.dataset: ")
+    assert "spot_trades.parquet" in ended.complaint
+
+
+def test_node_that_stops_by_itself(start: Start) -> None:
+    """A restart is wanted: 75; what was recorded is published."""
+    ended = start("--strategy", "tests.bridge.strategies:Quits").ended()
+    assert ended.code == exits.RESTART
+    assert "the Nautilus node stopped by itself" in ended.complaint
+    assert ended.out.endswith("\nstopped; everything is published\n")
+
+
+def test_demo_without_redis_server(dataset: Path, tmp_path: Path) -> None:
+    """Where no redis-server can be had, the demo warns and runs on fakeredis."""
+    for package in ("bridge", "integrations", "strategies"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=_no_caches)
+    with Daemon(tmp_path, cwd=tmp_path, replay__dataset=str(dataset), PATH="/nowhere") as daemon:
+        daemon.until_running()
+        daemon.until_logged("redis.embedded_fake", level="warning")
+        assert "(fakeredis)" in daemon.out
+        with redis.Redis(port=daemon.port) as client:
+            daemon.until(lambda: client.xlen("exec:orders"), "orders")
+        ended = daemon.stop()
+    assert (ended.code, ended.complaint) == (0, "")
+
+
+_no_caches = shutil.ignore_patterns("__pycache__")
