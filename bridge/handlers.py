@@ -36,6 +36,7 @@ class Handlers:
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
         self._armed = False
+        self._dropping = False
 
     def offer(self, kind: str, values: tuple[str, ...]) -> None:
         """Queue the calls for an entry, `values` with its tail. Runs in the trading loop."""
@@ -43,22 +44,31 @@ class Handlers:
             if len(self._calls) >= CALLS_MAX:
                 self._make_room()
             self._calls.append((handler, contract.to_dict(kind, values)))
-            if self._loop is not None and not self._armed:
+            loop = self._loop
+            if loop is not None and not self._armed:
                 self._armed = True
-                self._loop.call_soon_threadsafe(self._more.set)
+                loop.call_soon_threadsafe(self._more.set)
 
     async def run(self) -> None:
         """Call until cancelled."""
         self._loop = asyncio.get_running_loop()
-        while True:
-            self._armed = False
-            self._more.clear()
-            while self._calls:
-                self._idle.clear()
-                await self._call(*self._calls.popleft())
-                self._room.set()
-            self._idle.set()
-            await self._more.wait()
+        try:
+            while True:
+                self._armed = False
+                self._more.clear()
+                while self._calls:
+                    self._idle.clear()
+                    await self._call(*self._calls.popleft())
+                    self._room.set()
+                    if _is_cancelled():  # whatever the handler made of it
+                        raise asyncio.CancelledError
+                self._dropping = False
+                self._idle.set()
+                await self._more.wait()
+        finally:
+            self._loop = None
+            self.waits = False  # for room that nobody would make any more
+            self._room.set()
 
     async def drain(self) -> None:
         """Wait until every queued call has returned."""
@@ -72,7 +82,9 @@ class Handlers:
             result = handler(fields)
             if inspect.isawaitable(result):
                 await result
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            if _is_cancelled():
+                return
             self._metrics.handler_errors.inc()
             log.exception("handler.raised", handler=getattr(handler, "__qualname__", repr(handler)))
 
@@ -80,9 +92,17 @@ class Handlers:
         if not self.waits:
             self._calls.popleft()
             self._metrics.handler_errors.inc()
-            log.error("handler.too_slow", dropped_calls=1, limit=CALLS_MAX)
+            if not self._dropping:
+                self._dropping = True
+                log.error("handler.too_slow", limit=CALLS_MAX, dropping="the oldest calls")
             return
-        while len(self._calls) >= CALLS_MAX:
+        while self.waits and len(self._calls) >= CALLS_MAX:
             self._room.clear()
             if len(self._calls) >= CALLS_MAX:
                 self._room.wait(1.0)
+
+
+def _is_cancelled() -> bool:
+    """Whether `run` itself is to end, and not something that a handler waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

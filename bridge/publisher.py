@@ -1,6 +1,7 @@
 """Lanes to Redis: two connections, one flush a loop turn, the exec lane first."""
 
 import asyncio
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ class Publisher:
         self._noted: set[tuple[str, str]] = set()
         self.market.wake = self.wake
         exec_lane.wake = market_lane.wake = self.wake
-        market_lane.on_full = self._shed
+        market_lane.on_full = self.shed
         market_lane.on_refused = self._count_refused
         self._mirror()
 
@@ -149,7 +150,8 @@ class Publisher:
         if self._drained is not None and not any(self.unpublished.values()):
             self._drained.set()
 
-    def _shed(self, channel: Channel) -> None:
+    def shed(self, channel: Channel) -> None:
+        """Make room in a full channel; count what that costs."""
         conflated, dropped = channel.shed(self.market.lane.entries_max)
         self._metrics.market_conflated[channel.kind].inc(conflated)
         self._metrics.market_dropped[channel.kind, "full"].inc(dropped)
@@ -192,7 +194,9 @@ class PublisherThread:
         self.failure: BaseException | None = None
         self._publisher = publisher
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._drain_seconds_max = 0.0
+        self._drained = True
         self._ready = threading.Event()
         self._room = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bridge.publisher", daemon=True)
@@ -210,15 +214,14 @@ class PublisherThread:
 
         Raises the failure that ended the publisher, if one did.
         """
-        done = True
-        if self._loop is not None and self._task is not None and self._thread.is_alive():
-            drain = self._publisher.drain(seconds_max)
-            done = asyncio.run_coroutine_threadsafe(drain, self._loop).result()
-            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._drain_seconds_max = seconds_max
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
         if self.failure is not None:
             raise self.failure
-        return done
+        return self._drained
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -226,17 +229,21 @@ class PublisherThread:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.create_task(self._publisher.run())
         self._ready.set()
-        try:
-            await self._task
-        except asyncio.CancelledError:
-            pass
-        except BaseExceptionGroup as error:
-            self.failure = error
-            log.critical("publisher.failed", exc_info=error)
-        finally:
-            self._room.set()
+        tasks = [asyncio.create_task(self._publisher.run()), asyncio.create_task(self._drain())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.failure = error
+                log.critical("publisher.failed", exc_info=error)
+        self._room.set()
+
+    async def _drain(self) -> None:
+        await self._stopping.wait()
+        self._drained = await self._publisher.drain(self._drain_seconds_max)
 
     def _wait_exec(self) -> None:
         lane = self._publisher.exec.lane
@@ -245,6 +252,8 @@ class PublisherThread:
     def _wait_market(self, channel: Channel) -> None:
         entries_max = self._publisher.market.lane.entries_max
         self._wait_while(lambda: len(channel.pending) > entries_max)
+        if self.failure is not None:
+            self._publisher.shed(channel)  # nobody takes any more
 
     def _wait_while(self, full: Callable[[], bool]) -> None:
         waited_seconds = 0

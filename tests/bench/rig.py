@@ -50,7 +50,8 @@ TOPIC = f"data.quotes.{VENUE}.BTCUSDT"
 MAXLEN = 100_000
 # Events published and not yet acknowledged: what is in flight, and as many that wait behind it.
 WINDOW = 8_192
-PRICE_PAIRS = 1_000
+PRICE_PAIRS = 997  # prime: 1000 streams in turn do not each keep one price
+SIZES = 1_009
 RING_CHUNKS = 100
 START_NS = 1_767_225_600_000_000_000
 CONNECT_SECONDS_MAX = 10.0
@@ -69,12 +70,12 @@ class QuoteMaker:
         chance.shuffle(bids)
         self._instrument_id = InstrumentId.from_str(instrument_id)
         self._prices = [(bid * to_price, (bid + 1) * to_price) for bid in bids]
-        self._sizes = [chance.randrange(1, 10**6) * to_size for _ in range(997)]
+        self._sizes = [chance.randrange(1, 10**6) * to_size for _ in range(SIZES)]
 
     def __call__(self, number: int) -> QuoteTick:
         bid, ask = self._prices[number % PRICE_PAIRS]
         sizes, ts_ns = self._sizes, START_NS + number
-        bid_size, ask_size = sizes[number % 997], sizes[number * 31 % 997]
+        bid_size, ask_size = sizes[number % SIZES], sizes[number * 31 % SIZES]
         return QuoteTick.from_raw(
             self._instrument_id, bid, ask, 2, 2, bid_size, ask_size, 5, 5, ts_ns, ts_ns
         )
@@ -108,8 +109,11 @@ def engine(bus: MessageBusConfig | None = None, instruments: int = 1) -> Iterato
     try:
         for row in instrument_rows(instruments):
             made.kernel.cache.add_instrument(instrument_of(row))
+        gc.collect()
+        gc.freeze()  # as the daemon does once its node runs
         yield made
     finally:
+        gc.unfreeze()
         made.dispose()
 
 
@@ -152,11 +156,8 @@ class Rig:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
                 while self.publisher.problem is not None:  # noqa: ASYNC110 - nothing tells it
                     await asyncio.sleep(0.001)
-            gc.collect()
-            gc.freeze()  # as the daemon does once it runs
             yield
         finally:
-            gc.unfreeze()
             task.cancel()
             await asyncio.wait({task})
         if not task.cancelled():

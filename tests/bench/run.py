@@ -31,6 +31,7 @@ from tests.bench.throughput import against_ref, sink, streams_1000
 
 OUTPUT = Path("artifacts/bench.json")
 QUICK_SCALE = 0.01
+LOAD_MAX = 0.5  # what others may use without a word about it
 PACKAGES = ("nautilus_trader", "redis", "uvloop")
 RELATIONS = {">=": operator.ge, "<=": operator.le}
 COLUMNS = "{:18} {:>9} {:>9} {:>9}  {:8} {:5} {:10} {}"
@@ -164,8 +165,10 @@ def _headline(machine: dict[str, Any], *, quick: bool) -> str:
         where = "not pinned: needs two CPUs and sched_setaffinity; expect more scatter"
     else:
         where = f"server on CPU {pinned['server']}, client on CPU {pinned['client']}"
+    load = machine["load_average"]
+    busy = f"; the machine is busy (load {load}), expect low figures" if load > LOAD_MAX else ""
     note = "; quick: it shows that the rows work, the figures mean nothing" if quick else ""
-    return f"redis-server {machine['redis_server']}, {where}{note}"
+    return f"redis-server {machine['redis_server']}, {where}{busy}{note}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

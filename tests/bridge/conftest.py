@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,7 +37,14 @@ def start(dataset: Path, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 
 @pytest.fixture(scope="module")
 def demo(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that runs the demo and has filled a position; for reading only."""
-    with Daemon(tmp_path_factory.mktemp("daemon"), replay__dataset=str(dataset)) as daemon:
+    """A daemon that runs the demo and has filled a position; for reading only.
+
+    Another process has the port that it wants for its embedded Redis.
+    """
+    folder, other = tmp_path_factory.mktemp("daemon"), socket.create_server(("127.0.0.1", 0))
+    port = str(other.getsockname()[1])
+    with other, Daemon(folder, replay__dataset=str(dataset), embedded__port=port) as daemon:
+        daemon.until(lambda: "Redis redis://" in daemon.out, "its Redis")
+        other.close()
         daemon.until(lambda: any(int(each["fills"]) > 0 for each in daemon.statuses), "a fill")
         yield daemon

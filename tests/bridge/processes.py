@@ -58,20 +58,6 @@ def loading(make_redis: Callable[..., RedisServer], *, seconds: float) -> RedisS
     return server
 
 
-def bridge(*words: str, seconds_max: float = SECONDS_MAX, **settings: str) -> "Ended":
-    """Run a command that ends by itself; return its code and what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bridge", *words],
-        cwd=ROOT,
-        env=environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=seconds_max,
-        check=False,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
-
-
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return our environment with `replay__rate="5"` as BRIDGE_REPLAY__RATE=5, and so on."""
     ours = ("BRIDGE_", "PYTHONASYNCIODEBUG")
@@ -108,12 +94,14 @@ class Daemon:
     ) -> None:
         defaults = {"status__port": "0", "embedded__port": str(free_port())}
         defaults |= {"node__stop_timeout_seconds": "0.1", "redis__reconnect_seconds_max": "0.1"}
+        settings = defaults | settings
+        self.embedded_port = int(settings["embedded__port"])
         self._out, self._err = folder / "out", folder / "err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bridge", "run", *words],
                 cwd=cwd,
-                env=environment(defaults | settings),
+                env=environment(settings),
                 stdout=out if stdout is None else stdout,
                 stderr=err,
             )
@@ -155,8 +143,13 @@ class Daemon:
         return [found.groupdict() for found in STATUS.finditer(self.out)]
 
     @property
+    def state(self) -> str:
+        """The state in the last status line; empty before the first one."""
+        return self.statuses[-1]["state"] if self.statuses else ""
+
+    @property
     def port(self) -> int:
-        """The port of the embedded Redis."""
+        """The port of the embedded Redis; `embedded_port` is the one that was wanted."""
         return int(self._find(r"Redis redis://127\.0\.0\.1:(\d+)/0 \("))
 
     @property

@@ -51,6 +51,11 @@ def test_names_streams_and_addresses(demo: Daemon) -> None:
     assert f"health  {demo.url}/health\n" in demo.out
 
 
+def test_takes_the_next_port(demo: Daemon) -> None:
+    """The port that was wanted for the embedded Redis is taken; the one behind it is printed."""
+    assert demo.embedded_port < demo.port < demo.embedded_port + 20
+
+
 @pytest.mark.parametrize(
     ("number", "answer"),
     [(0, "cl_ord_id"), (1, "cl_ord_id"), (2, "nautilus_bridge_events_processed"), (3, "$schema")],
@@ -153,16 +158,15 @@ def test_second_signal_is_harmless(start: Callable[..., Daemon]) -> None:
     assert ended.out.endswith("\nstopped; everything is published\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_while_the_node_is_built(
-    start: Callable[..., Daemon], number: signal.Signals
-) -> None:
-    """A signal right after the embedded Redis came up waits for the node, and ends it cleanly."""
+def test_signal_while_the_node_is_built(start: Callable[..., Daemon]) -> None:
+    """A signal before the node runs waits until it is built, and ends it before it trades."""
     daemon = start()
     daemon.until_logged("redis.embedded_started")
-    ended = daemon.stop(number)
+    with redis.Redis(port=daemon.embedded_port) as client:
+        daemon.until(lambda: client.exists("bridge:contract"), "what comes before the node")
+    ended = daemon.stop(signal.SIGTERM)
     assert (ended.code, ended.complaint) == (0, "")
-    assert re.search(r"^stopped", ended.out, re.MULTILINE)
+    assert ended.out.endswith("\nstopping ...\nstopped; everything is published\n")
     assert daemon.logged[-1]["event"] == "redis.embedded_stopped"
 
 

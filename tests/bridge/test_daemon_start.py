@@ -1,8 +1,9 @@
 """What stops the daemon at its start: one clear message, the documented code, nothing left over."""
 
 import shutil
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,74 +11,87 @@ import pytest
 import redis
 
 from bridge import exits
+from bridge.__main__ import main
+from bridge.daemon import STOP_SIGNALS
 from bridge.exits import Exit
-from integrations.nautilus.node import load_strategy
-from tests.bridge.processes import ROOT, Daemon, Ended, loading
+from integrations.nautilus.node import demo_data, load_strategy
+from tests.bridge.processes import ROOT, Daemon, Ended, environment, loading
 from tests.servers import RedisServer, free_port
 
 Start = Callable[..., Daemon]
+Run = Callable[..., Ended]
 MakeRedis = Callable[..., RedisServer]
 
 
-def refused(daemon: Daemon) -> Ended:
-    """Wait for its end; check that it says one thing and leaves no redis-server behind."""
-    ended = daemon.ended()
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Return `run(**settings)`: the command in this process, for what ends before the loop runs."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+    def call(**settings: str) -> Ended:
+        monkeypatch.setattr("os.environ", environment(settings))
+        return Ended(main(["run"]), *capsys.readouterr())
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def refused(ended: Ended) -> Ended:
+    """Check that it says one thing, and left no redis-server behind."""
     assert "Traceback" not in ended.err
     assert len(ended.complaint.splitlines()) == 1, ended.err
-    started, stopped = (
-        daemon.times_logged(f"redis.embedded_{what}") for what in ("started", "stopped")
-    )
-    assert started == stopped
+    assert ended.err.count("redis.embedded_started") == ended.err.count("redis.embedded_stopped")
     return ended
 
 
 def test_redis_absent(start: Start) -> None:
     """Nothing listens there: 69."""
     url = f"redis://127.0.0.1:{free_port()}/0"
-    ended = refused(start(redis__url=url))
-    assert ended.code == exits.UNAVAILABLE
+    ended = refused(start(redis__url=url).ended())
+    assert (ended.code, ended.out) == (exits.UNAVAILABLE, "")
     assert ended.complaint.startswith(f"redis.url: {url}: ")
     assert ended.complaint.endswith("; start Redis there, or correct the address")
 
 
 @pytest.mark.parametrize("user", ["", ":wr0ng@", "nobody:wr0ng@", "reader:s3cret@"])
-def test_redis_refuses_the_credentials(start: Start, make_redis: MakeRedis, user: str) -> None:
+def test_redis_refuses_the_credentials(run: Run, make_redis: MakeRedis, user: str) -> None:
     """No password, a wrong one, an unknown user, a user without permission: 77, and no secret."""
     server = make_redis("--requirepass", "sesame")
     server.client.execute_command("ACL SETUSER reader on >s3cret ~* +@read +@connection")
-    ended = refused(start(redis__url=f"redis://{user}127.0.0.1:{server.port}/0"))
+    ended = refused(run(redis__url=f"redis://{user}127.0.0.1:{server.port}/0"))
     assert ended.code == exits.REFUSED
     assert ended.complaint.startswith("redis.url: redis://")
     assert ended.complaint.endswith("; correct user and password in redis.url, or the user's ACL")
     assert not any(secret in ended.out + ended.err for secret in ("wr0ng", "s3cret", "sesame"))
 
 
-def test_redis_has_no_such_database(start: Start, redis_server: RedisServer) -> None:
+def test_redis_has_no_such_database(run: Run, redis_server: RedisServer) -> None:
     """The number of the database is too high: 78."""
-    ended = refused(start(redis__url=f"redis://127.0.0.1:{redis_server.port}/99"))
+    ended = refused(run(redis__url=f"redis://127.0.0.1:{redis_server.port}/99"))
     assert ended.code == exits.CONFIGURATION
     assert ended.complaint.endswith("; correct the database, the number behind the last /")
 
 
-def test_redis_is_full(start: Start, make_redis: MakeRedis) -> None:
+def test_redis_is_full(run: Run, make_redis: MakeRedis) -> None:
     """Out of memory: 69, and maxmemory is named."""
-    ended = refused(start(redis__url=make_redis("--maxmemory", "1").url))
+    ended = refused(run(redis__url=make_redis("--maxmemory", "1").url))
     assert ended.code == exits.UNAVAILABLE
     assert ended.complaint.endswith("; raise its maxmemory, or free some")
 
 
-def test_redis_is_a_replica(start: Start, make_redis: MakeRedis) -> None:
+def test_redis_is_a_replica(run: Run, make_redis: MakeRedis) -> None:
     """Read-only: 69, and the primary is asked for."""
     server = make_redis("--replicaof", f"127.0.0.1 {free_port()}")
-    ended = refused(start(redis__url=server.url))
+    ended = refused(run(redis__url=server.url))
     assert ended.code == exits.UNAVAILABLE
     assert ended.complaint.endswith("; name the primary there, not a replica")
 
 
-def test_redis_loads_too_long(start: Start, make_redis: MakeRedis) -> None:
+def test_redis_loads_too_long(run: Run, make_redis: MakeRedis) -> None:
     """Still loading when redis.start_timeout_seconds are over: 69, and that setting is named."""
     server = loading(make_redis, seconds=10)
-    ended = refused(start(redis__url=server.url, redis__start_timeout_seconds="0.2"))
+    ended = refused(run(redis__url=server.url, redis__start_timeout_seconds="0.2"))
     assert ended.code == exits.UNAVAILABLE
     assert "redis.start_timeout_seconds" in ended.complaint
 
@@ -89,30 +103,20 @@ def test_redis_loads_and_is_ready_in_time(start: Start, make_redis: MakeRedis) -
     assert server.client.exists("demo:bridge:contract")
 
 
-def test_status_port_taken(start: Start) -> None:
+def test_status_port_taken(run: Run) -> None:
     """73, and the setting is named."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        ended = refused(start(status__port=str(port)))
+        ended = refused(run(status__port=str(port), embedded__port=str(free_port())))
     assert ended.code == exits.TAKEN
     assert ended.complaint.startswith("status.port: ")
     assert str(port) in ended.complaint
 
 
-def test_embedded_port_taken(start: Start) -> None:
-    """The next free port is used, and printed."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        daemon = start(embedded__port=str(port)).until_running()
-        assert port < daemon.port < port + 20
-        with redis.Redis(port=daemon.port) as client:
-            assert client.ping()
-
-
 def test_bad_strategy(start: Start, tmp_path: Path) -> None:
     """A strategy that cannot be loaded: 78, with the reason."""
     (tmp_path / "broken.py").write_text("class Strategy(:\n")
-    ended = refused(start("--strategy", "broken:Strategy", PYTHONPATH=str(tmp_path)))
+    ended = refused(start("--strategy", "broken:Strategy", PYTHONPATH=str(tmp_path)).ended())
     assert ended.code == exits.CONFIGURATION
     assert ended.complaint.startswith("source.strategy: cannot load broken:Strategy: SyntaxError: ")
 
@@ -129,38 +133,28 @@ def test_bad_strategy(start: Start, tmp_path: Path) -> None:
 )
 def test_strategies_that_cannot_be_built(name: str, says: str) -> None:
     """The same code for every reason, and the reason is said."""
-    with pytest.raises(Exit, match="^source.strategy: ") as raised:
+    with pytest.raises(Exit, match=r"^source\.strategy: ") as raised:
         load_strategy(name, [])
     assert raised.value.code == exits.CONFIGURATION
     assert name in str(raised.value)
     assert says in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("nowhere:factory", "No module named 'nowhere'"),
-        ("bridge:VERSION", "is no function"),
-    ],
-)
-def test_bad_source_factory(start: Start, name: str, says: str) -> None:
+def test_bad_source_factory(start: Start) -> None:
     """A factory that is none: 78, with the reason."""
-    ended = refused(start(source__factory=name))
+    ended = refused(start(source__factory="bridge:factory").ended())
     assert ended.code == exits.CONFIGURATION
-    assert ended.complaint.startswith("source.factory: ")
-    assert says in ended.complaint
+    assert ended.complaint.startswith(
+        "source.factory: cannot load bridge:factory: AttributeError: "
+    )
 
 
 def test_two_instruments_on_one_stream(start: Start) -> None:
     """A template that maps spot and perp to one stream: 78."""
-    ended = refused(start(streams__quotes="market.raw.{asset}.{base}"))
+    ended = refused(start(streams__quotes="market.raw.{asset}.{base}").ended())
     assert ended.code == exits.CONFIGURATION
     assert "market.raw.crypto.BTC" in ended.complaint
     assert "streams.quotes" in ended.complaint
-
-
-def _truncate(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-100])
 
 
 def _reverse(file: Path) -> None:
@@ -168,18 +162,29 @@ def _reverse(file: Path) -> None:
     pq.write_table(table.take(list(range(table.num_rows - 1, -1, -1))), file)
 
 
-@pytest.mark.parametrize("spoil", [_truncate, _reverse, Path.unlink])
-def test_bad_dataset(
-    start: Start, dataset: Path, tmp_path: Path, spoil: Callable[[Path], None]
-) -> None:
-    """A file that is truncated, out of order, or missing: 65, and the file is named."""
-    folder = tmp_path / "spoilt"
-    shutil.copytree(dataset, folder)
-    spoil(folder / "spot_trades.parquet")
-    ended = refused(start(replay__dataset=str(folder)))
+@pytest.fixture
+def spoilt(dataset: Path, tmp_path: Path) -> Path:
+    """A copy of the dataset, to be spoilt."""
+    return shutil.copytree(dataset, tmp_path / "spoilt")
+
+
+def test_dataset_truncated(start: Start, spoilt: Path) -> None:
+    """A file that ends too early: 65, and the file is named."""
+    file = spoilt / "spot_trades.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+    ended = refused(start(replay__dataset=str(spoilt)).ended())
     assert ended.code == exits.BAD_DATA
     assert ended.complaint.startswith("replay.dataset: ")
     assert "spot_trades.parquet" in ended.complaint
+
+
+@pytest.mark.parametrize("spoil", [_reverse, Path.unlink])
+def test_dataset_unusable(spoilt: Path, spoil: Callable[[Path], None]) -> None:
+    """A file that is out of order, or missing: the same."""
+    spoil(spoilt / "spot_trades.parquet")
+    with pytest.raises(Exit, match=r"^replay\.dataset: .*spot_trades\.parquet") as raised:
+        demo_data(spoilt)
+    assert raised.value.code == exits.BAD_DATA
 
 
 def test_node_that_stops_by_itself(start: Start) -> None:

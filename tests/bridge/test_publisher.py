@@ -279,6 +279,7 @@ def test_backtest_failure_surfaces(redis_server: RedisServer) -> None:
         backtest.rig.append("orders", 10_000)
     for number in range(100):
         backtest.rig.trade(("A", number))
+    assert backtest.rig.market_lane.backlog <= 6
 
     with pytest.raises(ExceptionGroup) as caught:
         backtest.stop()

@@ -1,10 +1,8 @@
 """Real Nautilus objects for tests of translation: instruments, orders, events, a cache."""
 
 from collections.abc import Mapping, Sequence
-from decimal import Context, Decimal
 from typing import Any
 
-from hypothesis import strategies as st
 from nautilus_trader.cache.cache import Cache
 from nautilus_trader.core.uuid import UUID4
 from nautilus_trader.model.data import QuoteTick
@@ -67,6 +65,7 @@ ACCOUNT = AccountId("BINANCE_FUTURES-001")
 VENUE_ORDER = VenueOrderId("8389765")
 ALIAS = {"BINANCE_SPOT": "BINANCE", "BINANCE_FUTURES": "BINANCE"}
 TS_NS = 1_751_355_900_995_804_000
+
 
 def uuid(number: int) -> UUID4:
     """Return a fixed UUID."""

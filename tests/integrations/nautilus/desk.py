@@ -1,6 +1,31 @@
 """Nautilus's own execution engine, portfolio and bus, without an exchange."""
 
-X
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from nautilus_trader.common.component import MessageBus, TestClock
+from nautilus_trader.config import StrategyConfig
+from nautilus_trader.execution.engine import ExecutionEngine
+from nautilus_trader.model.enums import AccountType, OrderSide
+from nautilus_trader.model.events import AccountState, OrderSubmitted, PositionEvent
+from nautilus_trader.model.instruments import Instrument
+from nautilus_trader.model.objects import AccountBalance
+from nautilus_trader.portfolio.portfolio import Portfolio
+from nautilus_trader.trading.strategy import Strategy
+
+from tests.integrations.nautilus.builders import (
+    ACCOUNT,
+    TRADER,
+    cache_of,
+    event_of,
+    fields_of,
+    fill_of,
+    limit,
+    money,
+    perpetual,
+    translator_of,
+    uuid,
+)
 
 BTC = perpetual()
 

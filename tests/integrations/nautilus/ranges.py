@@ -36,7 +36,8 @@ def raws(precision: int, *, low: int, high: int) -> st.SearchStrategy[int]:
     return st.one_of(everyday, whole, edges).map(lambda units: units * step)
 
 
-precisions = st.integers(0, FIXED_PRECISION)
+# Half of them the finest: there the digits are most, and most easily lost.
+precisions = st.integers(0, FIXED_PRECISION) | st.just(FIXED_PRECISION)
 
 
 def prices(precision: int) -> st.SearchStrategy[Price]:

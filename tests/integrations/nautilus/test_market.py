@@ -16,24 +16,28 @@ from nautilus_trader.model.data import (
     QuoteTick,
     TradeTick,
 )
-from nautilus_trader.model.enums import AggressorSide, AssetClass
+from nautilus_trader.model.enums import AggressorSide
 from nautilus_trader.model.identifiers import InstrumentId, Symbol, TradeId, Venue
 from nautilus_trader.model.objects import Price, Quantity
 
-from bridge.core.contract import Names, default_names
-from bridge.core.lanes import Refused
 from integrations.nautilus import market
-from integrations.nautilus.market import ASSET_WORDS, MarkPrices, Routes, Trim
+from integrations.nautilus.market import MarkPrices
 from tests.integrations.nautilus.builders import (
-    ALIAS,
     TS_NS,
-    cache_of,
-    pair,
     perpetual,
     quote_of,
     routes_of,
 )
-from tests.integrations.nautilus.ranges import PRICE_MAX, ORACLE, digits_of, oracle, precisions, prices, quantities, written
+from tests.integrations.nautilus.ranges import (
+    ORACLE,
+    PRICE_MAX,
+    digits_of,
+    oracle,
+    precisions,
+    prices,
+    quantities,
+    written,
+)
 
 BTC = perpetual()
 SYMBOLS = ("BTCUSDT-PERP", "A,B", "币安人生USDT", "x|%y z", "1000€-É")
@@ -135,7 +139,8 @@ def test_every_number_of_a_trade_is_exact(data: st.DataObject, price: int, size:
 @given(st.data(), precisions, precisions)
 def test_every_number_of_a_bar_is_exact(data: st.DataObject, price: int, size: int) -> None:
     """Open, high, low, close and volume are the bar's own, negative prices included."""
-    low, open_, close, high = sorted(data.draw(prices(price)) for _ in range(4))
+    drawn = [data.draw(prices(price)) for _ in range(4)]
+    low, open_, close, high = sorted(drawn, key=lambda found: found.raw)
     symbol = data.draw(st.sampled_from(SYMBOLS))
     bar_type = BarType.from_str(f"{symbol}.BINANCE_FUTURES-1-MINUTE-LAST-EXTERNAL")
     volume = data.draw(quantities(size))

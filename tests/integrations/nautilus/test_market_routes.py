@@ -7,7 +7,14 @@ from bridge.core.contract import Names, default_names
 from bridge.core.lanes import Refused
 from integrations.nautilus import market
 from integrations.nautilus.market import ASSET_WORDS, Routes, Trim
-from tests.integrations.nautilus.builders import ALIAS, cache_of, pair, perpetual, quote_of, routes_of
+from tests.integrations.nautilus.builders import (
+    ALIAS,
+    cache_of,
+    pair,
+    perpetual,
+    quote_of,
+    routes_of,
+)
 from tests.integrations.nautilus.ranges import written
 
 BTC = perpetual()

@@ -73,10 +73,12 @@ async def test_a_batch_is_canceled():
         script.limit(low, name="a")
         script.limit(low, name="b")
 
-    script = Script(two, lambda s, _: s.cancel_orders(list(s.orders.values())))
+    script = Script(two)
     node = engines.make_node(script)
 
     async with running(node):
+        await until(lambda: names(script).count("OrderAccepted") == 2)
+        script.cancel_orders(list(script.orders.values()))
         await until(lambda: names(script).count("OrderCanceled") == 2)
 
     assert all(order.is_closed for order in script.orders.values())

@@ -98,8 +98,6 @@ async def test_trading_node_publishes_all_it_did(redis_server):
     script = Script(
         lambda s, _: s.market(time_in_force=TimeInForce.IOC),
         lambda s, t: s.limit(off(t, "0.9"), name="far"),
-        lambda s, _: s.cancel_order(s.orders["far"]),
-        lambda s, _: s.close_all_positions(PERP, time_in_force=TimeInForce.IOC),
     )
     script.with_trades = True
     node = engines.make_node(script)
@@ -108,7 +106,12 @@ async def test_trading_node_publishes_all_it_did(redis_server):
     await bridge.start()
 
     async with engines.running(node):
-        await until(lambda: len(record.by_kind["positions"]) >= 2, "a closed position")
+        await until(lambda: node.cache.orders_open(instrument_id=PERP), "the resting order")
+        script.cancel_order(script.orders["far"])
+        await until(lambda: node.cache.positions_open(), "the fill")
+        script.close_all_positions(PERP, time_in_force=TimeInForce.IOC)
+        await until(lambda: len(record.by_kind["positions"]) == 2, "the closing")
+        await until(lambda: script.orders["far"].is_closed, "the cancel")
         await until(lambda: len(record.by_kind["trades"]) >= 20, "trades")
     await bridge.stop()
 

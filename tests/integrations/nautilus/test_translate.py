@@ -1,23 +1,23 @@
 """Account states -> exec:account; and the translator in a real backtest."""
 
-from typing import Any
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nautilus_trader.backtest.config import BacktestEngineConfig
-from nautilus_trader.backtest.engine import BacktestEngine
-from nautilus_trader.config import LoggingConfig
-from nautilus_trader.model.data import QuoteTick
-from nautilus_trader.model.enums import AccountType, OmsType, OrderSide, TimeInForce, TriggerType
+from nautilus_trader.model.data import FundingRateUpdate
+from nautilus_trader.model.enums import (
+    AccountType,
+    PositionAdjustmentType,
+)
 from nautilus_trader.model.events import AccountState
 from nautilus_trader.model.identifiers import InstrumentId
-from nautilus_trader.model.objects import AccountBalance, MarginBalance, Money, Price, Quantity
-from nautilus_trader.trading.strategy import Strategy
+from nautilus_trader.model.objects import AccountBalance, MarginBalance, Money
 
 from tests.integrations.nautilus.builders import (
     ACCOUNT,
     TS_NS,
+    adjustment,
     cache_of,
     currency,
     fields_of,

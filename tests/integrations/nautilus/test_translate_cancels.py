@@ -1,6 +1,40 @@
 """Why an order was canceled: OrderCanceled does not tell, its history does."""
 
-X
+from typing import Any
+
+import pytest
+from nautilus_trader.backtest.config import BacktestEngineConfig
+from nautilus_trader.backtest.engine import BacktestEngine
+from nautilus_trader.config import LoggingConfig
+from nautilus_trader.model.data import QuoteTick
+from nautilus_trader.model.enums import AccountType, OmsType, OrderSide, TimeInForce, TriggerType
+from nautilus_trader.model.events import (
+    OrderAccepted,
+    OrderCanceled,
+    OrderCancelRejected,
+    OrderEmulated,
+    OrderPendingCancel,
+    OrderReleased,
+    OrderSubmitted,
+)
+from nautilus_trader.model.objects import Price, Quantity
+from nautilus_trader.trading.strategy import Strategy
+
+from tests.integrations.nautilus.builders import (
+    TS_NS,
+    cache_of,
+    entry_of,
+    event_of,
+    fields_of,
+    fill_of,
+    happen,
+    known,
+    limit,
+    market,
+    money,
+    perpetual,
+    translator_of,
+)
 
 BTC = perpetual()
 

@@ -3,8 +3,7 @@
 from typing import Any
 
 import pytest
-from nautilus_trader.cache.cache import Cache
-from nautilus_trader.model.enums import OrderStatus, TriggerType
+from nautilus_trader.model.enums import OrderStatus
 from nautilus_trader.model.events import (
     OrderAccepted,
     OrderCanceled,
@@ -24,11 +23,10 @@ from nautilus_trader.model.events import (
     OrderUpdated,
 )
 from nautilus_trader.model.objects import Price, Quantity
-from nautilus_trader.model.orders import Order
 
 from bridge.core.contract import ORDER_STATUSES
 from bridge.core.lanes import Refused
-from integrations.nautilus.translate import STATUS_OF, Translator
+from integrations.nautilus.translate import STATUS_OF
 from tests.integrations.nautilus.builders import (
     EVENT_FIELDS,
     TS_NS,

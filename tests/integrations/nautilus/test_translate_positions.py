@@ -1,31 +1,21 @@
 """Position events of Nautilus's own execution engine -> exec:positions, checked by fractions."""
 
 from collections.abc import Sequence
-from decimal import Decimal
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nautilus_trader.common.component import MessageBus, TestClock
-from nautilus_trader.config import StrategyConfig
-from nautilus_trader.execution.engine import ExecutionEngine
-from nautilus_trader.model.data import FundingRateUpdate
-from nautilus_trader.model.enums import AccountType, OrderSide, PositionAdjustmentType
+from nautilus_trader.model.enums import OrderSide
 from nautilus_trader.model.events import (
-    AccountState,
-    OrderSubmitted,
     PositionChanged,
-    PositionEvent,
     PositionOpened,
 )
 from nautilus_trader.model.identifiers import PositionId
 from nautilus_trader.model.instruments import Instrument
-from nautilus_trader.model.objects import AccountBalance, Quantity
+from nautilus_trader.model.objects import Quantity
 from nautilus_trader.model.position import Position
-from nautilus_trader.portfolio.portfolio import Portfolio
-from nautilus_trader.trading.strategy import Strategy
 
 from bridge.core.lanes import Refused
 from integrations.nautilus.translate import Translator
@@ -34,20 +24,20 @@ from tests.integrations.nautilus.builders import (
     TRADER,
     TS_NS,
     add_position,
-    adjustment,
     cache_of,
-    event_of,
     fields_of,
     fill_of,
-    limit,
     money,
     pair,
     perpetual,
     translator_of,
     uuid,
 )
+from tests.integrations.nautilus.desk import Desk, Trade
 
 BTC = perpetual()
+# Averages of its prices have more digits than a float can hold.
+FINE = perpetual(price_digits=9)
 SPOT = pair(venue="BINANCE_FUTURES", size_digits=5)
 NETTED = "BTCUSDT-PERP.BINANCE_FUTURES-CARRY-001"
 
@@ -88,7 +78,7 @@ trades = st.lists(
     st.builds(
         Trade,
         st.integers(-(10**7), 10**7).filter(bool) | st.sampled_from([-2, -1, 1, 2, 3]),
-        st.integers(1, 10**8),
+        st.integers(1, 10**12),
     ),
     min_size=1,
     max_size=25,
@@ -98,20 +88,20 @@ trades = st.lists(
 @given(trades)
 def test_quantities_and_averages_are_exact(sequence: list[Trade]) -> None:
     """Any sequence of fills: opened, changed, closed and flipped as fractions say it must be."""
-    desk = Desk()
+    desk = Desk(FINE)
     desk.listen()
 
     for trade in sequence:
         desk.trade(trade)
 
-    found = [as_expected(fields, BTC) for fields in desk.told]
-    assert found == [rounded(event, BTC) for event in expected(sequence)]
+    found = [as_expected(fields, FINE) for fields in desk.told]
+    assert found == [rounded(event, FINE) for event in expected(sequence)]
 
 
 @given(trades, st.integers(1, 24))
 def test_a_tap_that_comes_late_catches_up(sequence: list[Trade], late: int) -> None:
     """With a position restored from Nautilus's own cache the averages are right from the start."""
-    desk = Desk()
+    desk = Desk(FINE)
     for trade in sequence[:late]:
         desk.trade(trade)
     desk.listen()
@@ -119,8 +109,8 @@ def test_a_tap_that_comes_late_catches_up(sequence: list[Trade], late: int) -> N
     for trade in sequence[late:]:
         desk.trade(trade)
 
-    told = [as_expected(fields, BTC) for fields in desk.told]
-    everything = [rounded(event, BTC) for event in expected(sequence)]
+    told = [as_expected(fields, FINE) for fields in desk.told]
+    everything = [rounded(event, FINE) for event in expected(sequence)]
     assert told == everything[len(everything) - len(told) :]
     assert len(told) == len(expected(sequence)) - len(expected(sequence[:late]))
 
