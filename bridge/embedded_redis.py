@@ -24,7 +24,7 @@ HOST = "127.0.0.1"
 VERSION_MIN = (6, 2)
 PORT_TRIES_MAX = 20
 START_SECONDS_MAX = 5.0
-STOP_SECONDS_MAX = 2.0
+STOP_SECONDS_MAX = 0.5  # there is nothing to save
 POLL_SECONDS = 0.002
 SOCKET_PATH_BYTES_MAX = 100  # the kernel takes 107; Redis cuts a longer path without a word
 TOOLS = Path(__file__).resolve().parents[1] / ".tools" / "bin"
@@ -172,7 +172,7 @@ class EmbeddedRedis:
         )
 
     def stop(self) -> None:
-        """End the server (SIGTERM, SIGKILL after 2 s) and remove its folder; twice is harmless."""
+        """End the server (SIGTERM, SIGKILL after 0.5 s) and remove its folder; twice is harmless."""
         process, self._process = self._process, None
         if process is not None:
             end(process)

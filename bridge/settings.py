@@ -175,7 +175,11 @@ class MarketSettings(Section):
         (), "SYMBOL.VENUE, ...", "Instruments to publish. Empty: every one known at start."
     )
     instruments_max: int = setting(
-        500, "instruments", "Beyond this many none is subscribed, and the log says so.", ge=1, le=100_000
+        500,
+        "instruments",
+        "Beyond this many none is subscribed, and the log says so.",
+        ge=1,
+        le=100_000,
     )
     bar_types: tuple[BarTypeName, ...] = setting(
         (), "SYMBOL.VENUE-1-MINUTE-LAST-EXTERNAL, ...", "Bar types to publish."

@@ -113,6 +113,14 @@ def test_status_port_taken(run: Run) -> None:
     assert str(port) in ended.complaint
 
 
+def test_embedded_ports_all_taken(run: Run) -> None:
+    """No port is left for the embedded Redis: 73, and the setting is named."""
+    with socket.create_server(("127.0.0.1", 65_535)):
+        ended = refused(run(embedded__port="65535", status__port="0"))
+    assert ended.code == exits.TAKEN
+    assert ended.complaint.startswith("embedded.port: 65535 ")
+
+
 def test_bad_strategy(start: Start, tmp_path: Path) -> None:
     """A strategy that cannot be loaded: 78, with the reason."""
     (tmp_path / "broken.py").write_text("class Strategy(:\n")
