@@ -172,7 +172,7 @@ class EmbeddedRedis:
         )
 
     def stop(self) -> None:
-        """End the server (SIGTERM, SIGKILL after 0.5 s) and remove its folder; twice is harmless."""
+        """End the server (SIGKILL 0.5 s after SIGTERM), remove its folder; twice is harmless."""
         process, self._process = self._process, None
         if process is not None:
             end(process)
