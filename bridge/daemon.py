@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import importlib
-import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,10 +18,10 @@ from redis.backoff import NoBackoff
 
 from bridge import console, exits
 from bridge import log as logs
+from bridge.assembly import make_publisher
 from bridge.console import say
 from bridge.core import contract
 from bridge.core.contract import Names
-from bridge.core.lanes import ExecLane, MarketLane
 from bridge.embedded_redis import EmbeddedRedis, EmbeddedRedisError, PortTakenError
 from bridge.exits import Exit
 from bridge.link import Target
@@ -190,26 +189,14 @@ class Daemon:
         return None if self._source.is_running else "the node is not running"
 
     def _build(self) -> tuple[Publisher, Source]:
-        config, clock_ns = self._config, time.monotonic_ns
-        exec_lane = ExecLane(
-            self.names,
-            producer=f"{config.producer_id}.{secrets.token_hex(4)}.1",
-            entries_max=config.exec.entries_max,
-            clock_ns=clock_ns,
-        )
-        market_lane = MarketLane(entries_max=config.market.entries_max, clock_ns=clock_ns)
-        self._publisher = Publisher(
-            Target.from_url(self.url),
-            exec_lane,
-            market_lane,
-            self.metrics,
-            batch_entries_max=config.exec.batch_entries_max,
-            in_flight_max=config.market.in_flight_max,
-            backoff_seconds_max=config.redis.reconnect_seconds_max,
+        config = self._config
+        publisher = self._publisher = make_publisher(
+            config, self.names, self.metrics, url=self.url, producer_id=config.producer_id
         )
         factory = _load(config.source.factory)
-        self._source = factory(config, exec_lane, market_lane, self.metrics)
-        return self._publisher, self._source
+        lanes = (publisher.exec.lane, publisher.market.lane)
+        self._source = factory(config, *lanes, self.metrics)
+        return publisher, self._source
 
     def _introduce(self) -> None:
         server = self._server

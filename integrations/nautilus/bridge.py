@@ -20,19 +20,17 @@ if __name__ == "__main__":
 import argparse
 import asyncio
 import os
-import secrets
-import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from bridge import config
 from bridge import log as logs
+from bridge.assembly import make_publisher
 from bridge.core.contract import Names
-from bridge.core.lanes import ExecLane, LaneFull, MarketLane
+from bridge.core.lanes import LaneFull
 from bridge.exits import Exit
 from bridge.handlers import Handler, Handlers
-from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.preflight import prepare_redis
 from bridge.publisher import Publisher, PublisherThread
@@ -99,13 +97,13 @@ class NautilusRedisBridge:
         names = Names(
             default_prefix(target) if prefix is None else prefix, settings.streams.templates
         )
-        exec_lane, market_lane = self._make_lanes(names, target.kernel.trader_id.value)
-        self._publisher = self._make_publisher(exec_lane, market_lane, threaded=is_backtest)
-        self._names = names
+        trader_id = target.kernel.trader_id.value
+        publisher = self._make_publisher(names, trader_id=trader_id, threaded=is_backtest)
+        self._publisher, self._names = publisher, names
         self._tap = Tap(
             target.kernel,
-            exec_lane,
-            market_lane,
+            publisher.exec.lane,
+            publisher.market.lane,
             self.metrics,
             names=names,
             venue_alias=settings.contract.venue_alias,
@@ -116,7 +114,7 @@ class NautilusRedisBridge:
             target.trader.add_actor(feed_of(self._market_of(target)))
         log.info(
             "bridge.attached",
-            producer=exec_lane.producer,
+            producer=publisher.exec.lane.producer,
             prefix=names.prefix,
             delivery="at least once, from memory",
             entries_max=settings.exec.entries_max,
@@ -200,35 +198,19 @@ class NautilusRedisBridge:
         kinds = tuple([kind for kind in market.subscribe if kind != "trades"])
         return market.model_copy(update={"subscribe": kinds})
 
-    def _make_lanes(self, names: Names, trader_id: str) -> tuple[ExecLane, MarketLane]:
-        settings, clock_ns = self._config, time.monotonic_ns
-        producer = settings.producer.id or trader_id
-        exec_lane = ExecLane(
-            names,
-            producer=f"{producer}.{secrets.token_hex(4)}.1",
-            entries_max=settings.exec.entries_max,
-            clock_ns=clock_ns,
-        )
-        exec_lane.on_entry = self._handlers.offer
-        market_lane = MarketLane(entries_max=settings.market.entries_max, clock_ns=clock_ns)
-        return exec_lane, market_lane
-
-    def _make_publisher(
-        self, exec_lane: ExecLane, market_lane: MarketLane, *, threaded: bool
-    ) -> Publisher:
+    def _make_publisher(self, names: Names, *, trader_id: str, threaded: bool) -> Publisher:
         settings = self._config
-        publisher = Publisher(
-            Target.from_url(self._url),
-            exec_lane,
-            market_lane,
+        publisher = make_publisher(
+            settings,
+            names,
             self.metrics,
-            batch_entries_max=settings.exec.batch_entries_max,
-            in_flight_max=settings.market.in_flight_max,
-            backoff_seconds_max=settings.redis.reconnect_seconds_max,
+            url=self._url,
+            producer_id=settings.producer.id or trader_id,
             threaded=threaded,
         )
         self._handlers.waits = threaded
         publisher.handlers = self._handlers
+        publisher.exec.lane.on_entry = self._handlers.offer
         return publisher
 
     def _fail(self, error: LaneFull) -> None:

@@ -3,22 +3,18 @@
 import asyncio
 import importlib.util
 import json
-import secrets
-import time
 from pathlib import Path
 from typing import Any, Final
 
 import redis
 
 from bridge import exits
+from bridge.assembly import make_publisher
 from bridge.core import contract
 from bridge.core.contract import Entry
-from bridge.core.lanes import ExecLane, MarketLane
 from bridge.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from bridge.exits import Exit
-from bridge.link import Target
 from bridge.metrics import Metrics
-from bridge.publisher import Publisher
 from bridge.settings import Config
 
 RECORDED: Final = Path(__file__).with_name("recorded_entries.json")
@@ -76,28 +72,16 @@ def compare(client: "redis.Redis", emitted: Emitted, prefix: str) -> list[str]:
 async def emit_recorded(url: str) -> Emitted:
     """Publish the recorded entries through the lanes; return them by kind."""
     entries = [Entry(kind, tuple(values)) for kind, values in json.loads(RECORDED.read_text())]
-    settings, metrics, clock_ns = Config(), Metrics(), time.monotonic_ns
-    lane = ExecLane(
-        contract.default_names(),
-        producer=f"RECORDED-001.{secrets.token_hex(4)}.1",
-        entries_max=settings.exec.entries_max,
-        clock_ns=clock_ns,
+    publisher = make_publisher(
+        Config(), contract.default_names(), Metrics(), url=url, producer_id="RECORDED-001"
     )
+    lane = publisher.exec.lane
     emitted: Emitted = {kind: [] for kind, _ in entries}
 
     def keep(kind: str, values: tuple[str, ...]) -> None:
         emitted[kind].append(contract.to_dict(kind, values))
 
     lane.on_entry = keep
-    publisher = Publisher(
-        Target.from_url(url),
-        lane,
-        MarketLane(entries_max=settings.market.entries_max, clock_ns=clock_ns),
-        metrics,
-        batch_entries_max=settings.exec.batch_entries_max,
-        in_flight_max=settings.market.in_flight_max,
-        backoff_seconds_max=settings.redis.reconnect_seconds_max,
-    )
     running = asyncio.create_task(publisher.run())
     for entry in entries:
         lane.append(entry)
