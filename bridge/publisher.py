@@ -1,6 +1,7 @@
 """Lanes to Redis: two connections, one flush a loop turn, the exec lane first."""
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import threading
@@ -20,6 +21,7 @@ from bridge.shippers import ExecShipper, MarketShipper
 log = structlog.get_logger("nautilus_bridge.publisher")
 
 WAIT_LOG_SECONDS: Final = 5
+AT_EXIT_SECONDS_MAX: Final = 1.0
 
 
 class Publisher:
@@ -206,6 +208,9 @@ class PublisherThread:
 
     def start(self) -> None:
         """Start the thread; returns when its loop runs."""
+        # For a backtest that raised and was never stopped: a loop that still runs while the
+        # interpreter goes down can hang it.
+        atexit.register(self._stop_at_exit)
         self._thread.start()
         self._ready.wait()
 
@@ -214,6 +219,7 @@ class PublisherThread:
 
         Raises the failure that ended the publisher, if one did.
         """
+        atexit.unregister(self._stop_at_exit)
         self._drain_seconds_max = seconds_max
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended already
@@ -222,6 +228,10 @@ class PublisherThread:
         if self.failure is not None:
             raise self.failure
         return self._drained
+
+    def _stop_at_exit(self) -> None:
+        drained = self.stop(AT_EXIT_SECONDS_MAX)
+        log.warning("backtest.not_stopped", drained=drained, remedy="await bridge.stop()")
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
