@@ -140,7 +140,7 @@ type Encode = Callable[[Sequence[Any]], bytes]
 
 NUMBER_CHARACTERS_MAX: Final = 64  # prices, sizes and times are far shorter
 # Quotes often change their sizes only: what so many pairs of prices look like is kept.
-FRONTS_MAX: Final = 4096
+PAIRS_MAX: Final = 4096
 # In `str(event)` a number of 16 decimals from 2**96 / 1e16 (7.9e12) on is rounded. All such
 # numbers have 13 digits or more in front of the point; those few are written by `text`.
 SURE_DIGITS_MAX: Final = 12
@@ -174,35 +174,36 @@ def is_huge(number: str) -> bool:
 def quote_encoder(routes: Routes) -> Encode:
     """Return the function that encodes a chunk of quotes."""
     sure, past = SURE_DIGITS_MAX, SURE_DIGITS_MAX + 1
+    # By instrument: next(head) and tail. By bid and ask: bid, ask and mid, each with what stands
+    # in front of it; apart from the instrument, because many streams share few pairs of prices.
     ends: dict[str, tuple[Callable[[], str], str]] = {}
-    # By the part of `str(quote)` up to the ask: next(head), bid, ask, mid, tail, each with what
-    # stands in front of it.
-    fronts: dict[str, tuple[Callable[[], str], str, str, str, str]] = {}
+    pairs: dict[tuple[str, str], tuple[str, str, str]] = {}
 
-    def front_of(priced: str, quote: QuoteTick) -> tuple[Callable[[], str], str, str, str, str]:
-        name, bid, ask = priced.rsplit(",", 2)
-        if name not in ends:
-            route = routes.route("quotes", quote.instrument_id)
-            ends[name] = (route.head.__next__, f"\r\n{route.tail}")
-        head, tail = ends[name]
+    def end_of(name: str, quote: QuoteTick) -> tuple[Callable[[], str], str]:
+        route = routes.route("quotes", quote.instrument_id)
+        end = ends[name] = (route.head.__next__, f"\r\n{route.tail}")
+        return end
+
+    def pair_of(prices: tuple[str, str], quote: QuoteTick) -> tuple[str, str, str]:
+        bid, ask = prices
         huge = is_huge(bid) or is_huge(ask)
         if huge:
             bid, ask = text(quote.bid_price), text(quote.ask_price)
         mid = exact_mid(bid, ask)
-        bid_part, ask_part = HEADERS[len(bid)] + bid, _ASK_PX[len(ask)] + ask
-        front = (head, bid_part, ask_part, _MID[len(mid)] + mid, tail)
+        pair = (HEADERS[len(bid)] + bid, _ASK_PX[len(ask)] + ask, _MID[len(mid)] + mid)
         if not huge:  # else another price may look the same in `str(quote)`
-            if len(fronts) >= FRONTS_MAX:
-                fronts.clear()
-            fronts[priced] = front
-        return front
+            if len(pairs) >= PAIRS_MAX:
+                pairs.clear()
+            pairs[prices] = pair
+        return pair
 
     def encode(chunk: Sequence[QuoteTick]) -> bytes:
         parts: list[str] = []
         append = parts.append
         for quote in chunk:
-            priced, bid_size, ask_size, ts_ns = str(quote).rsplit(",", 3)
-            head, bid, ask, mid, tail = fronts.get(priced) or front_of(priced, quote)
+            name, bid, ask, bid_size, ask_size, ts_ns = str(quote).rsplit(",", 5)
+            head, tail = ends.get(name) or end_of(name, quote)
+            bid, ask, mid = pairs.get((bid, ask)) or pair_of((bid, ask), quote)
             if len(bid_size) > sure and "." not in bid_size[:past]:
                 bid_size = text(quote.bid_size)
             if len(ask_size) > sure and "." not in ask_size[:past]:

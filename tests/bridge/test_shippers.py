@@ -178,6 +178,27 @@ async def test_market_goes_on_after_a_refusal(
 
 
 @on_uvloop
+async def test_every_refusal_is_said_anew(make_redis: MakeRedis) -> None:
+    """A second time without memory is said like the first: they are two changes of state."""
+    server = make_redis()
+    rig = Rig(server.port)
+    with capture_logs() as logs:
+        async with rig.running():
+            for _ in range(2):
+                allow = refuse_by_memory(server)
+                rig.trade(("A", 0))
+                await rig.drained()
+                allow()
+                rig.trade(("A", 1))
+                await rig.drained()
+
+    assert [log["event"] for log in logs if "market." in log["event"]] == [
+        "market.refused",
+        "market.resumed",
+    ] * 2
+
+
+@on_uvloop
 async def test_readonly_leads_to_the_new_primary(make_redis: MakeRedis) -> None:
     """A server that became a replica is left on both lanes: its name may mean another one now."""
     old, new = make_redis(), make_redis()
@@ -246,16 +267,16 @@ async def test_a_market_stream_of_the_wrong_type_loses_its_own(redis_server: Red
 async def test_a_stalled_server_is_waited_for(make_redis: MakeRedis) -> None:
     """A stopped server costs nothing but time, and no more than the cap is in flight."""
     server = make_redis()
-    rig = Rig(server.port, in_flight_max=512)
+    rig = Rig(server.port, in_flight_max=2000)
 
     async with rig.running():
         server.pause()
         rig.append("orders", 100)
         for number in range(5000):
             rig.trade(("A", number))
-        await until(lambda: rig.publisher.market.in_flight >= 512)
+        await until(lambda: rig.publisher.market.in_flight >= 2000)
         await until(lambda: rig.exec_lane.in_flight > 0)
-        assert rig.publisher.market.in_flight < 512 + CHUNK_ENTRIES_MAX
+        assert rig.publisher.market.in_flight < 2000 + CHUNK_ENTRIES_MAX
         assert rig.exec_lane.in_flight <= 16
         assert rig.publisher.unpublished == {"exec": 100, "market": 5000}
         server.resume()
@@ -351,6 +372,7 @@ async def test_a_lost_reply_repeats(redis_server: RedisServer, count: int, after
 
     check_exec(rig, redis_server.client)
     assert repeats(rig, redis_server) == count
+    assert rig.count("reconnects_total", lane="exec") == 1
     assert rig.count("exec_published_total", stream="orders") == count + 3
 
 
