@@ -178,14 +178,13 @@ async def test_a_full_server_says_why(make_redis: MakeRedis) -> None:
     """A server that says what is wrong and hangs up at once is quoted; and, as the text depends on
     how far it came, each text is logged once."""
     server = make_redis("--maxclients", "10")
-    crowd = [socket.create_connection((HOST, server.port)) for _ in range(10)]
     owner = Owner(Target(port=server.port, password="any"))
 
-    with capture_logs() as logs:
+    with contextlib.ExitStack() as crowd, capture_logs() as logs:
+        for _ in range(10):
+            crowd.enter_context(socket.create_connection((HOST, server.port)))
         async with owner.running():
             await until(lambda: owner.errors["other"] >= 3)
-    for each in crowd:
-        each.close()
 
     problems = [log["problem"] for log in logs]
     assert any("max number of clients" in problem for problem in problems)
