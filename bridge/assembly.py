@@ -38,5 +38,6 @@ def make_publisher(
         batch_entries_max=config.exec.batch_entries_max,
         in_flight_max=config.market.in_flight_max,
         backoff_seconds_max=config.redis.reconnect_seconds_max,
+        reply_seconds_max=config.redis.reply_timeout_seconds,
         threaded=threaded,
     )

@@ -100,8 +100,9 @@ _PATH_OF_ENV = {ENV_PREFIX + path.replace(".", "__").upper(): path for path in _
 
 
 def _unknown(name: str, known: Mapping[str, str] | set[str], origin: str) -> str:
-    closest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    return f"{name}: no such setting; the closest is {closest}; from {origin}"
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"the closest is {close[0]}" if close else "check-config --settings lists all"
+    return f"{name}: no such setting; {hint}; from {origin}"
 
 
 def _from_file(path: Path, problems: list[str]) -> dict[str, _Given]:

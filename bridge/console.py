@@ -13,6 +13,9 @@ from bridge.core.contract import Names
 from bridge.link import Target
 from bridge.settings import Config
 
+# Market events that were conflated, dropped or refused on the way.
+LOST = ("nautilus_bridge_market_conflated_total", "nautilus_bridge_market_dropped_total")
+
 
 def say(*lines: str) -> None:
     """Print whole lines at once. When nobody reads them any more, they are not missed."""
@@ -66,12 +69,14 @@ def redis_cli(target: Target) -> list[str]:
 
 def status_line(now: Mapping[str, str], rate: int, state: str) -> str:
     """Return the line of one second: `now` as `Metrics.snapshot` gives it."""
+    lost = sum([int(now[name]) for name in LOST])
     return (
         f"{time.strftime('%H:%M:%S')}  events {now['nautilus_bridge_events_processed']}"
         f"  orders {now['nautilus_bridge_orders_published']}"
         f"  fills {now['nautilus_bridge_fills_published']}  entries/s {rate}"
         f"  backlog {now['nautilus_bridge_exec_backlog']} exec,"
-        f" {now['nautilus_bridge_market_backlog']} market  {state}"
+        f" {now['nautilus_bridge_market_backlog']} market"
+        f"{f', lost {lost}' if lost else ''}  {state}"
     )
 
 

@@ -44,7 +44,6 @@ PUBLISHED: Final = (
     "nautilus_bridge_exec_published_total",
     "nautilus_bridge_market_published_total",
 )
-LOST: Final = ("nautilus_bridge_market_conflated_total", "nautilus_bridge_market_dropped_total")
 
 
 class Source(Protocol):
@@ -137,10 +136,7 @@ class Daemon:
         try:
             self.status.bind()
         except PortTaken as error:
-            raise Exit(
-                exits.TAKEN,
-                f"{error}; choose another, 0 for any free one, or end who listens there",
-            ) from None
+            raise Exit(exits.TAKEN, str(error)) from None
         except CannotBind as error:
             raise Exit(exits.CONFIGURATION, str(error)) from None
 
@@ -172,7 +168,7 @@ class Daemon:
             task.cancel()
         ended = await asyncio.gather(*parts, return_exceptions=True)
         left = publisher.unpublished
-        say(console.farewell(left, problem, lost=_sum(self.metrics.snapshot(0), LOST)))
+        say(console.farewell(left, problem, lost=_sum(self.metrics.snapshot(0), console.LOST)))
         for outcome in (*ended, stopped):
             if isinstance(outcome, Exception):
                 raise outcome
@@ -218,6 +214,10 @@ class Daemon:
                     gc.collect()
                     gc.freeze()  # what lives for ever is never looked at again
                     frozen = True
+                if self._server is not None and self._server.has_ended:
+                    raise Exit(
+                        exits.RESTART, "the embedded redis-server ended by itself; start again"
+                    )
                 now = self.metrics.snapshot(time.time_ns())
                 published = _sum(now, PUBLISHED)
                 say(console.status_line(now, published - before, self.problem() or "ok"))

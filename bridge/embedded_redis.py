@@ -140,6 +140,11 @@ class EmbeddedRedis:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server ended without being asked to."""
+        return self._process is not None and self._process.poll() is not None
+
     def __enter__(self) -> Self:
         return self.start()
 

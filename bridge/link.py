@@ -66,8 +66,9 @@ class Target:
         """Return the commands that open a session; each must be answered without an error."""
         commands: list[tuple[str, ...]] = []
         if self.password is not None:
-            user = (self.username,) if self.username else ()
-            commands.append(("AUTH", *user, self.password))
+            # With the user's name, as redis-py does it: without, a server that has no password
+            # refuses what it accepts with one.
+            commands.append(("AUTH", self.username or "default", self.password))
         if self.db:
             commands.append(("SELECT", str(self.db)))
         commands.append(("PING",))
@@ -233,7 +234,8 @@ class Link:
         if isinstance(error, ProtocolError):
             kind = "protocol"
         self._on_error(kind)
-        self.problem = problem = f"{type(error).__name__}: {error}"
+        said = str(error) or f"no answer within {CONNECT_SECONDS_MAX:.0f} s"
+        self.problem = problem = f"{type(error).__name__}: {said}"
         if problem not in self._logged:
             self._logged.add(problem)
             log.warning(

@@ -76,7 +76,10 @@ def prepare_redis(url: str, config: Config, names: Names) -> None:
     try:
         while True:
             try:
-                client.set(names.prefixed(contract.CONTRACT_KEY), schema)
+                # In a transaction, because the exec lane needs the right to them.
+                with client.pipeline(transaction=True) as pipe:
+                    pipe.set(names.prefixed(contract.CONTRACT_KEY), schema)
+                    pipe.execute()
                 return
             except redis.exceptions.BusyLoadingError:
                 if time.monotonic() > deadline:

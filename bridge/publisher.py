@@ -20,6 +20,9 @@ from bridge.shippers import ExecShipper, MarketShipper
 
 log = structlog.get_logger("nautilus_bridge.publisher")
 
+WATCH_SECONDS: Final = 1.0
+# A Redis that owes an answer for this long makes the bridge unhealthy.
+SILENT_SECONDS_MAX: Final = 3.0
 WAIT_LOG_SECONDS: Final = 5
 AT_EXIT_SECONDS_MAX: Final = 1.0
 
@@ -41,6 +44,7 @@ class Publisher:
         batch_entries_max: int,
         in_flight_max: int,
         backoff_seconds_max: float,
+        reply_seconds_max: float = 30.0,
         threaded: bool = False,
     ) -> None:
         self.exec = ExecShipper(exec_lane, metrics, batch_entries_max=batch_entries_max)
@@ -49,6 +53,7 @@ class Publisher:
         self.handlers: Handlers | None = None
         self.threaded = threaded
         self._metrics = metrics
+        self._reply_seconds_max = reply_seconds_max
         self._links = [
             self._make_link(target, "exec", self.exec, backoff_seconds_max),
             self._make_link(target, "market", self.market, backoff_seconds_max),
@@ -68,6 +73,7 @@ class Publisher:
         self._loop, self._armed = asyncio.get_running_loop(), False
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch(), name="watch")
                 for link in self._links:
                     group.create_task(link.run(), name=f"link.{link.name}")
                 if self.handlers is not None:
@@ -111,7 +117,20 @@ class Publisher:
         for link in self._links:
             if not link.is_up:
                 return f"no connection to Redis for the {link.name} lane: {link.problem}"
+        silent_seconds = max(self.exec.silent_seconds, self.market.silent_seconds)
+        if silent_seconds > SILENT_SECONDS_MAX:
+            return f"Redis has not answered for {silent_seconds:.0f} s"
         return self.exec.problem
+
+    async def _watch(self) -> None:
+        """Give up a connection that stays silent: behind it may be nobody any more."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            for shipper in (self.exec, self.market):
+                if shipper.silent_seconds > self._reply_seconds_max:
+                    seconds = round(shipper.silent_seconds)
+                    log.warning("redis.silent", lane=shipper.link.name, seconds=seconds)
+                    shipper.link.drop()
 
     def _flush(self) -> None:
         self._armed = False

@@ -31,7 +31,9 @@ def check_redis_url(url: str) -> str:
     try:
         options = parse_url(url)  # type: ignore[no-untyped-call]
     except ValueError:
-        raise ValueError("it cannot be read as a Redis URL") from None
+        raise ValueError(
+            "it cannot be read as a Redis URL (is the port a number up to 65535?)"
+        ) from None
     if url.startswith("unix://"):
         if not options.get("path"):
             raise ValueError("the path of the socket is missing")

@@ -34,6 +34,9 @@ class RedisSettings(Section):
     start_timeout_seconds: float = setting(
         10, "seconds", "How long to wait at start while Redis answers LOADING.", ge=0, le=3600
     )
+    reply_timeout_seconds: float = setting(
+        30.0, "seconds", "A connection that owes an answer for so long is made anew.", ge=1, le=3600
+    )
     reconnect_seconds_max: float = setting(
         1.0, "seconds", "Longest pause between two attempts to reconnect.", ge=0.01, le=60
     )
@@ -160,10 +163,14 @@ class MarketSettings(Section):
     entries_max: int = setting(
         131_072, "entries per kind",
         "Waiting market entries; beyond it quotes conflate, trades and bars drop the oldest.",
-        ge=1, le=10_000_000,
+        ge=2, le=10_000_000,
     )  # fmt: skip
     in_flight_max: int = setting(
-        4_096, "entries", "Market entries sent and not yet acknowledged.", ge=1, le=1_000_000
+        4_096,
+        "entries",
+        "About how many market entries may wait for Redis's answer.",
+        ge=256,
+        le=1_000_000,
     )
     maxlen: int = setting(
         100_000, "entries", "About how many entries a market stream keeps.", ge=1, le=100_000_000

@@ -29,6 +29,34 @@ RETRY_SECONDS_MIN: Final = 0.02
 RETRY_SECONDS_MAX: Final = 1.0
 # Errors that pass by themselves: the lane waits. Others belong to one entry or one stream.
 PASSING: Final = frozenset({"oom", "readonly", "loading", "auth"})
+REMEDIES: Final = {
+    "oom": "raise maxmemory, or free some; publishing resumes by itself",
+    "readonly": "make this server the primary, or name the primary in redis.url",
+    "loading": "wait until it has loaded its data",
+    "auth": "give the user of redis.url the rights it lacks",
+    "wrongtype": "another program owns the key: RENAME or DEL it, or rename ours under streams.*",
+}
+
+
+class Silence:
+    """How long a connection with something in flight has said nothing."""
+
+    def __init__(self) -> None:
+        self._since_ns = 0
+
+    def on_write(self, *, first: bool) -> None:
+        """Note a write; the clock starts with the first one that waits for an answer."""
+        if first:
+            self._since_ns = time.monotonic_ns()
+
+    def on_answer(self) -> None:
+        """Note an answer: whatever else is due starts to wait now."""
+        self._since_ns = time.monotonic_ns()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the last of the two."""
+        return (time.monotonic_ns() - self._since_ns) / 1e9
 
 
 class ExecShipper:
@@ -43,6 +71,7 @@ class ExecShipper:
         self._metrics = metrics
         self._batch_entries_max = batch_entries_max
         self._sent: deque[tuple[ExecStream, int]] = deque()
+        self._silence = Silence()
         self._answers: list[Reply] = []
         self._waiting: set[str] = set()
         self._retry_seconds: dict[str, float] = {}
@@ -56,6 +85,7 @@ class ExecShipper:
                 continue
             batch = stream.take(self._batch_entries_max)
             if batch:
+                self._silence.on_write(first=not self._sent)
                 self._sent.append((stream, len(batch)))
                 self.link.write(_transaction(batch))
 
@@ -67,6 +97,7 @@ class ExecShipper:
 
     def on_replies(self, replies: Sequence[Reply]) -> None:
         """Collect the answers of each batch; settle it when its last one is in."""
+        self._silence.on_answer()
         for reply in replies:
             if not self._sent:
                 raise ProtocolError("Redis answered what was not asked")
@@ -100,7 +131,10 @@ class ExecShipper:
         seconds = self._retry_seconds.get(stream.kind)
         if seconds is None:
             seconds = RETRY_SECONDS_MIN
-            log.error("exec.refused", stream=stream.key, problem=error.message, kept=True)
+            remedy = REMEDIES.get(error.kind, "see the troubleshooting part of the README")
+            log.error(
+                "exec.refused", stream=stream.key, problem=error.message, kept=True, remedy=remedy
+            )
         self._retry_seconds[stream.kind] = min(seconds * 2, RETRY_SECONDS_MAX)
         self._waiting.add(stream.kind)
         asyncio.get_running_loop().call_later(seconds, self._retry, stream.kind)
@@ -110,6 +144,11 @@ class ExecShipper:
     def _retry(self, kind: str) -> None:
         self._waiting.discard(kind)
         self.flush()
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long Redis has owed an answer, 0 when it owes none."""
+        return self._silence.seconds if self._sent else 0.0
 
     @property
     def problem(self) -> str | None:
@@ -153,6 +192,7 @@ class MarketShipper:
         self._metrics = metrics
         self._in_flight_max = in_flight_max
         self._sent: deque[Chunk] = deque()
+        self._silence = Silence()
         self._answered = 0
         self._paused = False
         self._retry_seconds = RETRY_SECONDS_MIN
@@ -166,6 +206,7 @@ class MarketShipper:
             chunk = self.lane.take()
             if chunk is None:
                 return False
+            self._silence.on_write(first=not self._sent)
             self.in_flight += len(chunk.events)
             self._sent.append(chunk)
             self.link.write(chunk.data)
@@ -182,6 +223,7 @@ class MarketShipper:
 
     def on_replies(self, replies: Sequence[Reply]) -> None:
         """Count the replies off against the chunks in flight, oldest first."""
+        self._silence.on_answer()
         position, total = 0, len(replies)
         while position < total:
             if not self._sent:
@@ -195,6 +237,11 @@ class MarketShipper:
             if self._answered == len(chunk.events):
                 self._acknowledge(chunk)
         self.in_flight -= total
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long Redis has owed an answer, 0 when it owes none."""
+        return self._silence.seconds if self._sent else 0.0
 
     def _acknowledge(self, chunk: Chunk) -> None:
         self._sent.popleft()
@@ -230,7 +277,10 @@ class MarketShipper:
         subject = error.kind if error.kind in PASSING else f"{stream} {error.kind}"
         if subject not in self._flagged:
             self._flagged.add(subject)
-            log.error("market.refused", stream=stream, problem=error.message, dropped=True)
+            remedy = REMEDIES.get(error.kind, "see the troubleshooting part of the README")
+            log.error(
+                "market.refused", stream=stream, problem=error.message, dropped=True, remedy=remedy
+            )
 
     def _pause(self) -> None:
         """Leave Redis alone for a moment; what waits conflates. A refused entry is not sent

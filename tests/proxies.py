@@ -162,6 +162,7 @@ class Rig:
         market_entries_max: int = 20_000,
         batch_entries_max: int = 16,
         in_flight_max: int = 4096,
+        reply_seconds_max: float = 30.0,
         threaded: bool = False,
     ) -> None:
         self.metrics = Metrics()
@@ -180,6 +181,7 @@ class Rig:
             batch_entries_max=batch_entries_max,
             in_flight_max=in_flight_max,
             backoff_seconds_max=0.05,
+            reply_seconds_max=reply_seconds_max,
             threaded=threaded,
         )
 

@@ -199,6 +199,7 @@ class MarketLane:
         self.channels: list[Channel] = []
         self.idle = True
         self.opened_ns = 0
+        self._turn = -1
         self.wake: Callable[[], None] = _nothing
         self.on_full: Callable[[Channel], None] = _nothing_with
         self.on_refused: Callable[[Channel, Any, Refused | Exception], None] = _nothing_with
@@ -243,7 +244,10 @@ class MarketLane:
             self.idle = False
 
     def _next(self) -> Chunk | None:
-        for channel in self.channels:
+        for _ in self.channels:
+            # Each kind in its turn: a flood of quotes must not keep the trades waiting.
+            self._turn = (self._turn + 1) % len(self.channels)
+            channel = self.channels[self._turn]
             pending = channel.pending
             while pending:
                 opened_ns = self.opened_ns or self._clock_ns()

@@ -40,6 +40,8 @@ class ReplyError:
     @property
     def kind(self) -> str:
         """One of the closed set of metric label values, `other` for what is not named there."""
+        if self.code == "EXECABORT":  # "... because of: OOM command not allowed ..."
+            return ERROR_KINDS.get(self.message.partition("because of: ")[2].split(" ")[0], "other")
         return ERROR_KINDS.get(self.code, "other")
 
 

@@ -169,7 +169,9 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            why = "something listens there already; stop it or choose another port"
+            why = (
+                "something listens there already; end it, or choose another port (0: any free one)"
+            )
             raise PortTaken(why, host=host, port=port, setting="status.port") from error
         if error.errno in (errno.EACCES, errno.EPERM):
             why = "not permitted; choose a port above 1023"

@@ -153,6 +153,8 @@ class NautilusRedisBridge:
         failure, self._failure = self._failure, None
         if not drained:
             log.error("bridge.unpublished", **self.unpublished)
+        elif runner is not None:
+            log.info("bridge.stopped", everything="published")
         if failure is not None:
             raise failure
 
@@ -194,6 +196,7 @@ class NautilusRedisBridge:
             "bridge.trades_left_out",
             why="a trade overwrites the book of Nautilus's sandbox and would change its fills",
             effect="trades that a strategy subscribes are published all the same",
+            remedy="none needed; to publish them, subscribe them in a strategy",
         )
         kinds = tuple([kind for kind in market.subscribe if kind != "trades"])
         return market.model_copy(update={"subscribe": kinds})

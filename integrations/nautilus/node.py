@@ -28,7 +28,7 @@ from bridge.core.contract import Names
 from bridge.core.lanes import ExecLane, LaneFull, MarketLane, Refused
 from bridge.exits import BAD_DATA, CANNOT_RECORD, CONFIGURATION, RESTART, UNAVAILABLE, Exit
 from bridge.metrics import Metrics
-from bridge.settings import Config
+from bridge.settings import Config, MarketSettings
 from integrations.binance import sample
 from integrations.binance.dataset import Dataset, load
 from integrations.binance.manifest import DatasetError
@@ -53,6 +53,7 @@ def factory(
     cannot be used, or two instruments map to one stream.
     """
     data = demo_data(config.replay.dataset)
+    check_market(config.market, data)
     source = NodeSource(config, data, exec_lane, market_lane, metrics)
     try:
         source.tap.routes.check(source.node.cache.instruments())
@@ -70,7 +71,33 @@ def demo_data(folder: Path) -> Dataset:
             sample.generate(folder)
         return load(folder)
     except (DatasetError, OSError, ValueError) as error:
-        raise Exit(BAD_DATA, f"replay.dataset: {error}; remove it to have it made again") from None
+        remedy = f"remove the folder {folder} to have it made again"
+        raise Exit(BAD_DATA, f"replay.dataset: {error}; {remedy}") from None
+
+
+def check_market(market: MarketSettings, data: Dataset) -> None:
+    """Raise Exit for market data that the dataset does not have."""
+    missing = [kind for kind in market.subscribe if kind not in ("quotes", "trades")]
+    if missing:
+        raise Exit(
+            CONFIGURATION,
+            f"market.subscribe: the demo's dataset has quotes and trades, no {', '.join(missing)}",
+        )
+    known = {row.id for row in data.instruments}
+    unknown = sorted({*market.instruments} - known)
+    if unknown:
+        raise Exit(
+            CONFIGURATION,
+            f"market.instruments: the demo's dataset has no {', '.join(unknown)}; it has "
+            f"{', '.join(sorted(known))}",
+        )
+    external = [name for name in market.bar_types if not name.endswith("-INTERNAL")]
+    if external:
+        raise Exit(
+            CONFIGURATION,
+            f"market.bar_types: the demo's dataset has no bars ({', '.join(external)}); "
+            "-INTERNAL bars are built by Nautilus from its trades or quotes",
+        )
 
 
 class NodeSource:

@@ -1,8 +1,10 @@
-"""Nautilus's sandbox execution, with three corrections.
+"""Nautilus's sandbox execution, with four corrections.
 
 * Trades and bars are kept out of its book: with the default L1 book every trade print overwrites
   best bid and ask until the next quote, and a trade with unusual decimals ends the process.
 * Market orders are acknowledged (`accepted`), as venues do; the client has no setting for it.
+* Its clock, which stands still between two events of market data, is set before every command and
+  never goes back: else an order would be filled before it was made.
 * A batch cancel, which the client does not implement, cancels one order after the other.
 """
 
@@ -35,7 +37,36 @@ class QuoteSandboxClient(SandboxExecutionClient):
     def on_data(self, data: Data) -> None:
         """Pass everything on but trades and bars."""
         if not isinstance(data, TradeTick | Bar):
+            self._advance()
             super().on_data(data)
+
+    def submit_order(self, command: Any) -> None:
+        """Submit now."""
+        self._advance()
+        super().submit_order(command)
+
+    def submit_order_list(self, command: Any) -> None:
+        """Submit now."""
+        self._advance()
+        super().submit_order_list(command)
+
+    def modify_order(self, command: Any) -> None:
+        """Modify now."""
+        self._advance()
+        super().modify_order(command)
+
+    def cancel_order(self, command: Any) -> None:
+        """Cancel now."""
+        self._advance()
+        super().cancel_order(command)
+
+    def cancel_all_orders(self, command: Any) -> None:
+        """Cancel now."""
+        self._advance()
+        super().cancel_all_orders(command)
+
+    def _advance(self) -> None:
+        self.test_clock.set_time(self._clock.timestamp_ns())
 
     def batch_cancel_orders(self, command: Any) -> None:
         """Cancel each order of the batch."""

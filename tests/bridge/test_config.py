@@ -58,15 +58,15 @@ def test_nothing_given_is_the_demo() -> None:
 
 def test_the_later_source_wins(toml: Path) -> None:
     """Command line over environment over file over default."""
-    toml.write_text("[market]\nmaxlen = 1\nentries_max = 1\nin_flight_max = 1\n")
+    toml.write_text("[market]\nmaxlen = 1\nentries_max = 2\nin_flight_max = 301\n")
 
     market = load(
         toml,
-        environ={"BRIDGE_MARKET__ENTRIES_MAX": "2", "BRIDGE_MARKET__IN_FLIGHT_MAX": "2"},
-        overrides={"market.in_flight_max": "3"},
+        environ={"BRIDGE_MARKET__ENTRIES_MAX": "3", "BRIDGE_MARKET__IN_FLIGHT_MAX": "302"},
+        overrides={"market.in_flight_max": "303"},
     ).market
 
-    assert (market.maxlen, market.entries_max, market.in_flight_max) == (1, 2, 3)
+    assert (market.maxlen, market.entries_max, market.in_flight_max) == (1, 3, 303)
     assert market.instruments_max == 500
 
 

@@ -235,3 +235,13 @@ def test_nobody_reads_stdout(start: Callable[..., Daemon]) -> None:
         daemon.until(lambda: client.exists("metrics:nautilus_bridge"), "a report")
     ended = daemon.stop()
     assert (ended.code, ended.complaint) == (0, "")
+
+
+def test_embedded_redis_dies(start: Callable[..., Daemon]) -> None:
+    """The daemon does not go on without the Redis it started: 75, and the message says why."""
+    daemon = start().until_running()
+    [pid] = [line["pid"] for line in daemon.logged if line["event"] == "redis.embedded_started"]
+    os.kill(pid, signal.SIGKILL)
+    ended = daemon.ended()
+    assert ended.code == exits.RESTART
+    assert "the embedded redis-server ended by itself" in ended.err

@@ -218,3 +218,13 @@ def test_demo_without_redis_server(dataset: Path, tmp_path: Path) -> None:
 
 
 _no_caches = shutil.ignore_patterns("__pycache__")
+
+
+def test_password_for_a_redis_without_one(
+    start: Callable[..., Daemon], redis_server: RedisServer
+) -> None:
+    """Redis lets the default user in with any password then: the start and the lanes agree."""
+    url = redis_server.url.replace("redis://", "redis://:needless@")
+    daemon = start(redis__url=url).until_running()
+    daemon.until(lambda: redis_server.client.xlen("demo:exec:account"), "entries")
+    assert daemon.stop().code == exits.DONE

@@ -401,7 +401,7 @@ def test_target_hides_its_password() -> None:
     ("target", "greeting"),
     [
         (Target(), [("PING",)]),
-        (Target(password="p"), [("AUTH", "p"), ("PING",)]),
+        (Target(password="p"), [("AUTH", "default", "p"), ("PING",)]),
         (
             Target(username="u", password="p", db=2),
             [("AUTH", "u", "p"), ("SELECT", "2"), ("PING",)],

@@ -355,3 +355,23 @@ async def test_many_wakes_are_one_flush(redis_server: RedisServer) -> None:
         await asyncio.sleep(0)
 
     assert flushes == [1]
+
+
+async def test_a_silent_redis_is_a_problem(
+    make_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis that owes an answer is told; then its connection is given up, and nothing is lost."""
+    monkeypatch.setattr(publisher_module, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(publisher_module, "SILENT_SECONDS_MAX", 0.05)
+    server = make_redis()
+    rig = Rig(server.port, reply_seconds_max=0.5)
+    async with rig.running():
+        server.pause()
+        rig.append("fills", 3)
+        await until(lambda: "has not answered for" in (rig.publisher.problem or ""))
+        await until(lambda: "no connection" in (rig.publisher.problem or ""))
+        server.resume()
+        await rig.drained()
+        assert rig.publisher.problem is None
+
+    check_exec(rig, server.client)

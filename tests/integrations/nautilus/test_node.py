@@ -19,7 +19,13 @@ from bridge.core.lanes import ExecLane, MarketLane
 from bridge.exits import Exit
 from bridge.metrics import Metrics
 from integrations.binance import sample
-from integrations.nautilus.node import NodeSource, demo_data, factory, load_strategy
+from integrations.nautilus.node import (
+    NodeSource,
+    check_market,
+    demo_data,
+    factory,
+    load_strategy,
+)
 from integrations.nautilus.replay import ReplayDataClient
 from tests.integrations.nautilus.engines import PERP, until
 
@@ -322,11 +328,30 @@ def test_an_unusable_dataset(tmp_path, harm):
     sample.generate(path, minutes=2)
     harm(path)
 
-    with pytest.raises(Exit, match="remove it to have it made again") as caught:
+    with pytest.raises(Exit, match="to have it made again") as caught:
         demo_data(path)
 
     assert caught.value.code == exits.BAD_DATA
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("market.subscribe", "quotes,mark"),
+        ("market.instruments", "FOO.BAR"),
+        ("market.bar_types", f"{PERP}-1-MINUTE-LAST-EXTERNAL"),
+    ],
+)
+def test_market_data_that_the_dataset_lacks(tmp_path, setting, value):
+    """Exit 78 names the setting: a stream that stays empty would look like a quiet market."""
+    sample.generate(tmp_path / "data", minutes=2)
+    market = config.load(None, environ={}, overrides={setting: value}).market
+
+    with pytest.raises(Exit, match=setting) as caught:
+        check_market(market, demo_data(tmp_path / "data"))
+
+    assert caught.value.code == exits.CONFIGURATION
 
 
 def test_a_dataset_path_that_is_a_file(tmp_path):

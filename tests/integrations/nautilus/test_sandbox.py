@@ -1,4 +1,4 @@
-"""The sandbox with its three corrections, in a live node."""
+"""The sandbox with its four corrections, in a live node."""
 
 from typing import Any
 
@@ -101,3 +101,15 @@ async def test_nautilus_is_left_as_it_was(monkeypatch, fails):
 
     assert execution.SimulatedExchange is SimulatedExchange
     engines.free(node)
+
+
+async def test_time_never_goes_back():
+    """The events of each order stand in the order of their times, also between two quotes."""
+    script = Script(lambda s, _: s.market())
+    node = engines.make_node(script)
+
+    async with running(node):
+        await until(lambda: "OrderFilled" in names(script))
+
+    times = [event.ts_event for event in script.events]
+    assert times == sorted(times)
