@@ -24,6 +24,7 @@ HOST = "127.0.0.1"
 VERSION_MIN = (6, 2)
 PORT_TRIES_MAX = 20
 START_SECONDS_MAX = 5.0
+FOLDER = "bridge-redis-"
 STOP_SECONDS_MAX = 0.5  # there is nothing to save
 POLL_SECONDS = 0.002
 SOCKET_PATH_BYTES_MAX = 100  # the kernel takes 107; Redis cuts a longer path without a word
@@ -195,7 +196,8 @@ class EmbeddedRedis:
 
     def _start_server(self, binary: Path, port: int) -> None:
         _check_free(port)
-        folder = Path(tempfile.mkdtemp(prefix="bridge-redis-"))  # mode 0700
+        _sweep()
+        folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))  # mode 0700
         self._folder = folder
         try:
             if len(os.fsencode(folder / "redis.sock")) > SOCKET_PATH_BYTES_MAX:
@@ -226,6 +228,19 @@ class EmbeddedRedis:
             missing="pushed flag changes (CLIENT TRACKING), INFO and CONFIG, speed, persistence",
             remedy="run ops/find-redis, or install redis-server, and start again",
         )
+
+
+def _sweep() -> None:
+    """Remove the folders of owners that were killed and could not do it themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
+        owner = folder.name.removeprefix(FOLDER).partition("-")[0]
+        if owner.isdecimal():
+            try:
+                os.kill(int(owner), 0)
+            except ProcessLookupError:
+                shutil.rmtree(folder, ignore_errors=True)
+            except PermissionError:
+                continue  # alive, and somebody else's
 
 
 def _runs(binary: str) -> bool:

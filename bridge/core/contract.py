@@ -10,58 +10,37 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from bridge.core.fields import (
+    COUNT,
+    DECIMAL,
+    FLAG,
+    NAME,
+    NS,
+    OPTIONAL_DECIMAL,
+    OPTIONAL_NS,
+    ORDER_SIDE,
+    TEXT,
+    FieldType,
+    one_of,
+)
+
 VERSION = 1
 
 CONTRACT_KEY = "bridge:contract"
 METRICS_KEY = "metrics:nautilus_bridge"
 
+# fmt: off
 ORDER_STATUSES = (
-    "initialized",
-    "submitted",
-    "accepted",
-    "rejected",
-    "denied",
-    "canceled",
-    "expired",
-    "triggered",
-    "updated",
-    "pending_update",
-    "pending_cancel",
-    "modify_rejected",
-    "cancel_rejected",
-    "emulated",
-    "released",
-    "partially_filled",
-    "filled",
+    "initialized", "submitted", "accepted", "rejected", "denied", "canceled", "expired",
+    "triggered", "updated", "pending_update", "pending_cancel", "modify_rejected",
+    "cancel_rejected", "emulated", "released", "partially_filled", "filled",
 )
+# fmt: on
 
 
 class ContractError(ValueError):
     """An entry or a stream name that the contract does not allow."""
 
-
-@dataclass(frozen=True, slots=True)
-class FieldType:
-    """What a field's string may look like: a regular expression (JSON Schema dialect)."""
-
-    pattern: str
-    about: str
-
-
-def one_of(*words: str) -> FieldType:
-    """Return the type of a field that holds one of `words`."""
-    return FieldType(f"^({'|'.join(words)})$", "one of a closed set")
-
-
-TEXT = FieldType(r"^[\s\S]*$", "text; empty when absent")
-NAME = FieldType(r"^[\s\S]+$", "text, never empty")
-DECIMAL = FieldType(r"^-?[0-9]+(\.[0-9]+)?$", "exact decimal, no exponent")
-OPTIONAL_DECIMAL = FieldType(r"^(-?[0-9]+(\.[0-9]+)?)?$", "exact decimal; empty when absent")
-COUNT = FieldType(r"^[0-9]+$", "unsigned integer")
-OPTIONAL_NS = FieldType(r"^[0-9]*$", "integer nanoseconds since 1970; empty when absent")
-NS = FieldType(r"^[0-9]+$", "integer nanoseconds since 1970")
-FLAG = one_of("0", "1")
-ORDER_SIDE = one_of("BUY", "SELL")
 
 # Who wrote an exec entry: the lane adds these four behind what the source translated.
 TAIL: Mapping[str, FieldType] = {"producer": NAME, "seq": COUNT, "jseq": COUNT, "v": COUNT}

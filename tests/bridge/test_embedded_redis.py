@@ -435,3 +435,20 @@ def test_a_server_can_be_met_while_it_loads(make_redis: MakeRedis) -> None:
     server.start(until_loaded=False)
 
     assert answer((HOST, server.port)).startswith(b"-LOADING")
+
+
+def test_a_killed_owners_folder_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a SIGKILLed process left behind goes with the next start; the living keep theirs."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, kept = (
+        tmp_path / f"bridge-redis-{ended.pid}-x",
+        tmp_path / f"bridge-redis-{os.getpid()}-x",
+    )
+    left.mkdir()
+    kept.mkdir()
+
+    with EmbeddedRedis(free_port()):
+        assert kept.exists()
+        assert not left.exists()
