@@ -437,18 +437,17 @@ def test_a_server_can_be_met_while_it_loads(make_redis: MakeRedis) -> None:
     assert answer((HOST, server.port)).startswith(b"-LOADING")
 
 
-def test_a_killed_owners_folder_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_owners_folder_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a SIGKILLed process left behind goes with the next start; the living keep theirs."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left, kept = (
-        tmp_path / f"bridge-redis-{ended.pid}-x",
-        tmp_path / f"bridge-redis-{os.getpid()}-x",
-    )
-    left.mkdir()
-    kept.mkdir()
+    with tempfile.TemporaryDirectory() as short:  # pytest's own is too long for a unix socket
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        left = Path(short, f"bridge-redis-{ended.pid}-x")
+        kept = Path(short, f"bridge-redis-{os.getpid()}-x")
+        left.mkdir()
+        kept.mkdir()
 
-    with EmbeddedRedis(free_port()):
-        assert kept.exists()
-        assert not left.exists()
+        with EmbeddedRedis(free_port()):
+            assert kept.exists()
+            assert not left.exists()
