@@ -11,12 +11,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from bridge import config, daemon, exits
 from bridge.config import ConfigError
-from bridge.console import say
 from bridge.exits import Exit
 from bridge.settings import Config
+from bridge.terminal import Writer
 
 DESCRIPTION = "The bridge between NautilusTrader and a Redis-based trading stack."
 SETTINGS = """\
@@ -39,6 +40,9 @@ exit codes:
   0   the settings are usable
   2   usage
   78  configuration"""
+
+# How long a reader of what is printed may take.
+TERMINAL_SECONDS_MAX: Final = 10.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,16 +93,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_config(arguments: argparse.Namespace) -> int:
     """Say that the settings are usable, or list all of them. Raises ConfigError."""
+    out = Writer(sys.stdout)
     if arguments.settings:
         for setting in config.describe():
-            say(
+            out.lines(
                 f"{setting.path} = {setting.default}   [{setting.allowed}]",
                 f"    {setting.description}",
             )
+        out.drain(TERMINAL_SECONDS_MAX)
         return exits.DONE
     settings = _settings(arguments)
     where = settings.redis.safe_url or f"embedded, port {settings.embedded.port}"
-    say(f"usable: role {settings.role}, Redis {where}, prefix '{settings.stream_prefix}'")
+    out.lines(f"usable: role {settings.role}, Redis {where}, prefix '{settings.stream_prefix}'")
+    out.drain(TERMINAL_SECONDS_MAX)
     return exits.DONE
 
 

@@ -1,9 +1,7 @@
-"""What the daemon says to the person at its terminal, on stdout; its log goes to stderr."""
+"""What the daemon says to the person at its terminal."""
 
-import os
 import shlex
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,15 +13,6 @@ from bridge.settings import Config
 
 # Market events that were conflated, dropped or refused on the way.
 LOST = ("nautilus_bridge_market_conflated_total", "nautilus_bridge_market_dropped_total")
-
-
-def say(*lines: str) -> None:
-    """Print whole lines at once. When nobody reads them any more, they are not missed."""
-    try:
-        sys.stdout.write("".join([f"{line}\n" for line in lines]))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def banner(config: Config, names: Names, *, redis: str, status: str) -> Iterator[str]:

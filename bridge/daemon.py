@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
@@ -19,7 +22,6 @@ from redis.backoff import NoBackoff
 from bridge import console, exits
 from bridge import log as logs
 from bridge.assembly import make_publisher
-from bridge.console import say
 from bridge.core import contract
 from bridge.core.contract import Names
 from bridge.embedded_redis import EmbeddedRedis, EmbeddedRedisError, PortTakenError
@@ -30,12 +32,15 @@ from bridge.preflight import prepare_redis
 from bridge.publisher import Publisher
 from bridge.settings import Config
 from bridge.status.server import CannotBind, PortTaken, StatusServer
+from bridge.terminal import Writer
 
 log = structlog.get_logger("nautilus_bridge.daemon")
 
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Strategies' last events arrive within node.stop_timeout_seconds; then Redis gets this long.
 DRAIN_SECONDS_MAX: Final = 1.5
+END_SECONDS_MAX: Final = 1.0
+TERMINAL_SECONDS_MAX: Final = 0.2
 REPORT_SECONDS: Final = 1.0
 # Less than a report's second, so that a Redis that stalls does not delay the status line.
 HASH_SECONDS_MAX: Final = 0.5
@@ -63,12 +68,13 @@ def run(config: Config) -> int:
 
     The code is CANNOT_RECORD when execution entries were lost because Redis was away at the end.
     """
-    logs.configure(config.log.level, config.log.format)
+    out, err = Writer(sys.stdout), Writer(sys.stderr)
+    logs.configure(config.log.level, config.log.format, stream=err)
     for number in STOP_SIGNALS:
         signal.signal(number, _interrupt)
     try:
         with embedded(config) as server:
-            daemon = Daemon(config, server)
+            daemon = Daemon(config, server, out)
             daemon.bind()
             try:
                 prepare_redis(daemon.url, config, daemon.names)
@@ -76,9 +82,14 @@ def run(config: Config) -> int:
             finally:
                 _ignore_signals()  # the loop has put Python's own handlers back
                 daemon.status.stop()
+                if daemon.guard is not None:
+                    daemon.guard.cancel()
     except KeyboardInterrupt:
-        say("stopped before it ran; there was nothing to publish")
+        out.lines("stopped before it ran; there was nothing to publish")
         return exits.DONE
+    finally:
+        out.drain(TERMINAL_SECONDS_MAX)
+        err.drain(TERMINAL_SECONDS_MAX)
 
 
 def _interrupt(*_: object) -> None:
@@ -114,7 +125,7 @@ def embedded(config: Config) -> Iterator[EmbeddedRedis | None]:
 class Daemon:
     """Builds the parts in `serve`, on the loop that runs them."""
 
-    def __init__(self, config: Config, server: EmbeddedRedis | None) -> None:
+    def __init__(self, config: Config, server: EmbeddedRedis | None, out: Writer) -> None:
         self.url = str(config.redis.secret_url) if server is None else server.url
         self.names = Names(config.stream_prefix, config.streams.templates)
         self.metrics = Metrics()
@@ -126,8 +137,10 @@ class Daemon:
         )
         self._config = config
         self._server = server
+        self._out = out
         self._publisher: Publisher | None = None
         self._source: Source | None = None
+        self.guard: threading.Timer | None = None
         self._stopping = False
         self._hash_problem: str | None = None
 
@@ -151,6 +164,8 @@ class Daemon:
         publisher, source = self._build()
         _on_signal(stop.set)  # again: a TradingNode puts its own handlers in their place
         self._introduce()
+        gc.collect()
+        gc.freeze()  # what lives for ever is never looked at again
         parts = [
             asyncio.create_task(publisher.run(), name="publisher"),
             asyncio.create_task(source.run(), name="source"),
@@ -160,7 +175,7 @@ class Daemon:
         told = asyncio.create_task(stop.wait(), name="told")
         await asyncio.wait((*parts, told), return_when=asyncio.FIRST_COMPLETED)
         self._stopping = True
-        say("stopping ...")
+        self._out.lines("stopping ...")
         [stopped] = await asyncio.gather(source.stop(), return_exceptions=True)
         await publisher.drain(DRAIN_SECONDS_MAX)
         problem = publisher.problem
@@ -168,11 +183,23 @@ class Daemon:
             task.cancel()
         ended = await asyncio.gather(*parts, return_exceptions=True)
         left = publisher.unpublished
-        say(console.farewell(left, problem, lost=_sum(self.metrics.snapshot(0), console.LOST)))
+        lost = _sum(self.metrics.snapshot(0), console.LOST)
+        self._out.lines(console.farewell(left, problem, lost=lost))
+        code = exits.CANNOT_RECORD if left["exec"] else exits.DONE
+        # uvloop does not end before the last name is looked up, and a resolver may hang.
+        self.guard = threading.Timer(END_SECONDS_MAX, self._end_by_force, (code,))
+        self.guard.daemon = True
+        self.guard.start()
         for outcome in (*ended, stopped):
             if isinstance(outcome, Exception):
                 raise outcome
-        return exits.CANNOT_RECORD if left["exec"] else exits.DONE
+        return code
+
+    def _end_by_force(self, code: int) -> None:
+        self._out.drain(TERMINAL_SECONDS_MAX)
+        if self._server is not None:
+            self._server.stop()
+        os._exit(code)
 
     def problem(self) -> str | None:
         """Why the bridge is not healthy, None when it is."""
@@ -199,31 +226,32 @@ class Daemon:
         shown = str(self._config.redis.safe_url)
         if server is not None:
             shown = f"{server.tcp_url} ({server.kind})"
-        say(*console.banner(self._config, self.names, redis=shown, status=self.status.url))
+        status = self.status.url
+        self._out.lines(*console.banner(self._config, self.names, redis=shown, status=status))
         target = Target.from_url(self.url if server is None else server.tcp_url)
-        say(*console.examples(target, self.names))
+        self._out.lines(*console.examples(target, self.names))
 
     async def _report(self, publisher: Publisher, source: Source) -> None:
         """Once a second: a status line, and the metrics as a hash for existing status tiles."""
         client = redis.asyncio.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
-        clock, frozen, before = asyncio.get_running_loop().time, False, 0
+        clock, before = asyncio.get_running_loop().time, 0
         try:
             while True:
                 await asyncio.sleep(REPORT_SECONDS - clock() % REPORT_SECONDS)
-                if source.is_running and not frozen:
-                    gc.collect()
-                    gc.freeze()  # what lives for ever is never looked at again
-                    frozen = True
                 if self._server is not None and self._server.has_ended:
                     raise Exit(
                         exits.RESTART, "the embedded redis-server ended by itself; start again"
                     )
                 now = self.metrics.snapshot(time.time_ns())
                 published = _sum(now, PUBLISHED)
-                say(console.status_line(now, published - before, self.problem() or "ok"))
+                state = self.problem() or "ok"
+                self._out.lines(console.status_line(now, published - before, state))
                 before = published
-                await self._write_hash(client, now)
+                if publisher.problem is None:
+                    await self._write_hash(client, now)
         finally:
+            if publisher.problem is None:
+                await self._write_hash(client, self.metrics.snapshot(time.time_ns()))
             await client.aclose()
 
     async def _write_hash(self, client: redis.asyncio.Redis, now: Mapping[str, str]) -> None:
@@ -234,7 +262,7 @@ class Daemon:
             self._hash_problem = None
         except AWAY:
             return  # the links tell; this hash is a courtesy
-        except redis.exceptions.RedisError as error:
+        except Exception as error:  # noqa: BLE001 - redis-py raises anything at what is no Redis
             if self._hash_problem != str(error):
                 self._hash_problem = str(error)
                 log.error("metrics.hash_refused", key=key, problem=self._hash_problem)

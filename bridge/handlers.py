@@ -60,6 +60,7 @@ class Handlers:
                     self._idle.clear()
                     await self._call(*self._calls.popleft())
                     self._room.set()
+                    await asyncio.sleep(0)  # what trades on this loop comes first
                     if _is_cancelled():  # whatever the handler made of it
                         raise asyncio.CancelledError
                 self._dropping = False

@@ -62,6 +62,11 @@ class Target:
     def _plain() -> tuple[str, ...]:
         return ("host", "port", "path", "db", "username", "password")
 
+    def without_secrets(self, text: str) -> str:
+        """Return what Redis said without the password, should Redis repeat it."""
+        text = text.partition(", with args beginning with")[0]
+        return text.replace(self.password, "***") if self.password else text
+
     def greeting(self) -> list[tuple[str, ...]]:
         """Return the commands that open a session; each must be answered without an error."""
         commands: list[tuple[str, ...]] = []
@@ -88,12 +93,20 @@ def _tls_context(parts: dict[str, Any]) -> ssl.SSLContext:
 
 
 class RedisRefused(Exception):
-    """Redis answered the greeting with an error."""
+    """Redis answered the greeting with an error, which may repeat what it was told."""
 
-    def __init__(self, error: ReplyError) -> None:
-        super().__init__(error.message)
+    def __init__(self, error: ReplyError, target: Target) -> None:
+        super().__init__(target.without_secrets(error.message))
         self.kind = error.kind
 
+
+GREETING_ANSWERS: Final[dict[str, Reply]] = {
+    "AUTH": b"OK",
+    "SELECT": b"OK",
+    "PING": b"PONG",
+    "MULTI": b"OK",
+    "EXEC": [],
+}
 
 # Every way in which Redis can be away; anything else is a fault of ours and ends the process.
 OUTAGE: Final = (OSError, TimeoutError, RedisRefused, ProtocolError)
@@ -264,7 +277,10 @@ class Link:
             await enough.wait()
         for answer in answers:  # first: a server that is full says so and hangs up
             if isinstance(answer, ReplyError):
-                raise RedisRefused(answer)
+                raise RedisRefused(answer, self._target)
+        for words, answer in zip(greeting, answers, strict=False):
+            if answer != GREETING_ANSWERS[words[0]]:
+                raise ProtocolError(f"what answers {words[0]} with {answer!r:.40} is no Redis")
         if connection.closed.done():
             connection.closed.result()
         connection.on_replies = self._on_replies

@@ -20,8 +20,8 @@ _QUERY_SECRET = re.compile(
 )
 
 
-def configure(level: str = "info", log_format: str = "auto") -> None:
-    """Send logs to stderr; repeating the call replaces the former setting.
+def configure(level: str = "info", log_format: str = "auto", *, stream: Any = None) -> None:
+    """Send logs to stderr, or to `stream`; repeating the call replaces the former setting.
 
     `level` (debug, info, warning, error) holds for `nautilus_bridge` and its children; other
     libraries speak from warning up. `log_format` is console, json, or auto: console on a
@@ -43,7 +43,7 @@ def configure(level: str = "info", log_format: str = "auto") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.set_name(ROOT)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -12,6 +12,7 @@ from bridge import exits
 from bridge.core import contract
 from bridge.core.contract import Names
 from bridge.exits import Exit
+from bridge.link import Target
 from bridge.settings import Config
 
 ANSWER_SECONDS_MAX: Final = 5.0
@@ -66,12 +67,16 @@ def prepare_redis(url: str, config: Config, names: Names) -> None:
     Waits while it loads. Raises Exit with the code and the remedy for every way it can fail.
     """
     deadline = time.monotonic() + config.redis.start_timeout_seconds
-    client = redis.Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=ANSWER_SECONDS_MAX,
-        socket_connect_timeout=ANSWER_SECONDS_MAX,
-    )
+    where = config.redis.safe_url or "the embedded Redis"
+    try:
+        client = redis.Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=ANSWER_SECONDS_MAX,
+            socket_connect_timeout=ANSWER_SECONDS_MAX,
+        )
+    except (TypeError, ValueError) as error:
+        raise Exit(exits.CONFIGURATION, f"redis.url: {where}: {error}") from None
     schema = json.dumps(contract.json_schema(names), separators=(",", ":"))
     try:
         while True:
@@ -85,10 +90,10 @@ def prepare_redis(url: str, config: Config, names: Names) -> None:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(LOADING_POLL_SECONDS)
-    except (redis.exceptions.RedisError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - redis-py raises anything at what is no Redis
         code, remedy = _judge(error)
-        where = config.redis.safe_url or "the embedded Redis"
-        raise Exit(code, f"redis.url: {where}: {error}; {remedy}") from None
+        said = Target.from_url(url).without_secrets(str(error))
+        raise Exit(code, f"redis.url: {where}: {said}; {remedy}") from None
     finally:
         client.close()
 

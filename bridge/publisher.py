@@ -87,10 +87,13 @@ class Publisher:
         if self._armed or loop is None:
             return
         self._armed = True
-        if self.threaded:
-            loop.call_soon_threadsafe(self._flush)
-        else:
-            loop.call_soon(self._flush)
+        try:
+            if self.threaded:
+                loop.call_soon_threadsafe(self._flush)
+            else:
+                loop.call_soon(self._flush)
+        except RuntimeError:
+            self._loop = None  # it was closed; what waits stays in the lanes
 
     async def drain(self, seconds_max: float) -> bool:
         """Wait until everything is confirmed; return False when that took too long."""
@@ -187,7 +190,7 @@ class Publisher:
                 "event.refused",
                 kind=channel.kind,
                 reason=reason,
-                event_text=repr(event)[:200],
+                event_text=safe_repr(event)[:200],
                 problem=f"{type(error).__name__}: {error}",
             )
 
@@ -199,6 +202,14 @@ class Publisher:
         metrics.in_flight["market"].set_function(lambda: self.market.in_flight)
         for link in self._links:
             metrics.connected[link.name].set_function(functools.partial(_is_up, link))
+
+
+def safe_repr(event: object) -> str:
+    """Return the event's repr, or its class where a broken event has none."""
+    try:
+        return repr(event)
+    except Exception:  # noqa: BLE001 - it is told in the trading loop
+        return f"{type(event).__name__} without a repr"
 
 
 def _is_up(link: Link) -> float:

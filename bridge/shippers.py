@@ -114,7 +114,11 @@ class ExecShipper:
         if error is not None:
             stream.in_flight = 0
             self._back_off(stream, error)
+            if count > 1 and isinstance(answers[0], ReplyError):
+                self.link.drop()  # no MULTI: the entries went through one by one; ask again
             return
+        if not _is_receipt(answers, count):
+            raise ProtocolError("Redis answered entries with what is no receipt")
         if self._retry_seconds.pop(stream.kind, None) is not None:
             log.info("exec.resumed", stream=stream.key)
         first_ns = stream.acknowledge(count)
@@ -168,6 +172,20 @@ def _answers_of(count: int) -> int:
     return 1 if count == 1 else count + 2
 
 
+def _is_receipt(answers: Sequence[Reply], count: int) -> bool:
+    """Return whether the answers say that `count` entries were added."""
+    if count == 1:
+        return resp.is_id(answers[0])
+    ids = answers[-1]
+    return (
+        answers[0] == b"OK"
+        and list(answers[1:-1]) == [b"QUEUED"] * count
+        and isinstance(ids, list)
+        and len(ids) == count
+        and all(map(resp.is_id, ids))
+    )
+
+
 def _first_error(answers: Sequence[Reply]) -> ReplyError | None:
     """Return the cause of a refused batch: the first error in it, EXECABORT only by itself."""
     for answer in answers:
@@ -206,6 +224,8 @@ class MarketShipper:
             chunk = self.lane.take()
             if chunk is None:
                 return False
+            if not chunk.events:  # all of them were refused: work enough for a turn's quarter
+                continue
             self._silence.on_write(first=not self._sent)
             self.in_flight += len(chunk.events)
             self._sent.append(chunk)
@@ -251,9 +271,13 @@ class MarketShipper:
 
     def _check(self, chunk: Chunk, part: Sequence[Reply]) -> None:
         kind = chunk.channel.kind
-        errors = [
-            (index, reply) for index, reply in enumerate(part) if isinstance(reply, ReplyError)
-        ]
+        errors: list[tuple[int, ReplyError]] = []
+        for index, reply in enumerate(part):
+            if type(reply) is bytes and b"-" in reply:  # resp.is_id, unrolled: the hot path
+                continue
+            if not isinstance(reply, ReplyError):
+                raise ProtocolError("Redis answered an entry with what is no receipt")
+            errors.append((index, reply))
         self._metrics.events_processed[EVENT_TYPE_OF[kind]].inc(len(part))
         self._metrics.market_published[kind].inc(len(part) - len(errors))
         if not errors:

@@ -98,6 +98,8 @@ class ExecLane:
         if self.backlog >= self.entries_max:
             self.on_full()
             if self.backlog >= self.entries_max:
+                self.streams[entry.kind].seq += 1  # lost: readers see it as a gap
+                self._jseq += 1
                 raise LaneFull(
                     f"{self.entries_max} execution entries wait for Redis (exec.entries_max)"
                 )
@@ -230,7 +232,10 @@ class MarketLane:
         self.wake()
 
     def take(self) -> Chunk | None:
-        """Return the next encoded chunk, None when nothing waits. Bad events are left out."""
+        """Return the next encoded chunk, None when nothing waits.
+
+        Bad events are left out of it: it may be empty, and still was a chunk's work.
+        """
         while True:
             chunk = self._next()
             if chunk is not None:
@@ -249,13 +254,12 @@ class MarketLane:
             self._turn = (self._turn + 1) % len(self.channels)
             channel = self.channels[self._turn]
             pending = channel.pending
-            while pending:
+            if pending:
                 opened_ns = self.opened_ns or self._clock_ns()
                 events = [pending.popleft() for _ in range(min(len(pending), CHUNK_ENTRIES_MAX))]
                 events, data = self._encode(channel, events)
                 self.opened_ns = self._clock_ns()
-                if events:
-                    return Chunk(channel, events, data, opened_ns)
+                return Chunk(channel, events, data, opened_ns)
         return None
 
     def _encode(self, channel: Channel, events: list[Any]) -> tuple[list[Any], bytes]:

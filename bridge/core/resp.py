@@ -30,6 +30,11 @@ HEADERS: Final = tuple(f"${n}\r\n" for n in range(512))
 _ID_HEADERS: Final = frozenset(b"$%d" % n for n in range(3, 42))
 
 
+# No answer to what we ask comes near these: more is not Redis, or not for us.
+REPLY_BYTES_MAX: Final = 1 << 20
+DEPTH_MAX: Final = 4
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyError:
     """An error reply. `code` is its first word, `message` the whole text."""
@@ -92,6 +97,11 @@ def xadd_encoder(key: str, names: Sequence[str]) -> Callable[[Sequence[str]], by
     return encode
 
 
+def is_id(reply: Reply) -> bool:
+    """Return whether a reply can be a stream id: that, and nothing else, confirms an entry."""
+    return type(reply) is bytes and b"-" in reply
+
+
 class ReplyParser:
     """Bytes in, whole replies out; keeps what is not yet whole."""
 
@@ -124,10 +134,12 @@ class ReplyParser:
             reply, position = parsed
             replies.append(reply)
         self._rest = buffer[position:]
+        if len(self._rest) > REPLY_BYTES_MAX:
+            raise ProtocolError(f"a reply of more than {REPLY_BYTES_MAX} bytes")
         return replies
 
 
-def _parse_one(buffer: bytes, position: int) -> tuple[Reply, int] | None:
+def _parse_one(buffer: bytes, position: int, depth: int = 0) -> tuple[Reply, int] | None:
     """Return one reply and the position behind it, or None when it is not whole yet."""
     end = buffer.find(b"\r\n", position)
     if end < 0:
@@ -147,7 +159,7 @@ def _parse_one(buffer: bytes, position: int) -> tuple[Reply, int] | None:
     if kind == b"$":
         return _parse_bulk(buffer, position, number)
     if kind == b"*":
-        return _parse_array(buffer, position, number)
+        return _parse_array(buffer, position, number, depth + 1)
     raise ProtocolError(f"not a Redis reply: type {kind!r}")
 
 
@@ -160,12 +172,14 @@ def _parse_bulk(buffer: bytes, position: int, length: int) -> tuple[Reply, int] 
     return buffer[position:end], end + 2
 
 
-def _parse_array(buffer: bytes, position: int, length: int) -> tuple[Reply, int] | None:
+def _parse_array(buffer: bytes, position: int, length: int, depth: int) -> tuple[Reply, int] | None:
     if length < 0:
         return None, position
+    if depth > DEPTH_MAX:
+        raise ProtocolError(f"a reply of more than {DEPTH_MAX} arrays inside each other")
     items: list[Reply] = []
     for _ in range(length):
-        parsed = _parse_one(buffer, position)
+        parsed = _parse_one(buffer, position, depth)
         if parsed is None:
             return None
         item, position = parsed

@@ -69,6 +69,7 @@ class NautilusRedisBridge:
         self._names: Names | None = None
         self._runner: asyncio.Task[None] | PublisherThread | None = None
         self._failure: LaneFull | None = None
+        self._stopped = False
 
     def register_fill_handler(self, handler: Handler) -> None:
         """Have `handler` called with the fields of each `exec:fills` entry, in their order."""
@@ -92,11 +93,15 @@ class NautilusRedisBridge:
 
         if self._publisher is not None:
             raise RuntimeError("this bridge is attached already; make one for each node")
+        if target.kernel.trader.is_running:
+            raise RuntimeError("the node runs already; attach before it does")
         settings, is_backtest = self._config, isinstance(target, BacktestEngine)
         prefix = settings.streams.prefix
         names = Names(
             default_prefix(target) if prefix is None else prefix, settings.streams.templates
         )
+        if not is_backtest:  # first: Nautilus may refuse it
+            target.trader.add_actor(feed_of(self._market_of(target)))
         trader_id = target.kernel.trader_id.value
         publisher = self._make_publisher(names, trader_id=trader_id, threaded=is_backtest)
         self._publisher, self._names = publisher, names
@@ -110,8 +115,6 @@ class NautilusRedisBridge:
             maxlen=settings.market.maxlen,
             on_failure=self._fail,
         )
-        if not is_backtest:
-            target.trader.add_actor(feed_of(self._market_of(target)))
         log.info(
             "bridge.attached",
             producer=publisher.exec.lane.producer,
@@ -130,6 +133,8 @@ class NautilusRedisBridge:
             raise RuntimeError("attach a TradingNode or BacktestEngine before start")
         if self._runner is not None:
             raise RuntimeError("this bridge is started already")
+        if self._stopped:
+            raise RuntimeError("this bridge was stopped; make another one for another run")
         await asyncio.to_thread(prepare_redis, self._url, self._config, self._names)
         if self._publisher.threaded:
             self._runner = PublisherThread(self._publisher)
@@ -145,6 +150,7 @@ class NautilusRedisBridge:
         execution events were lost, and whatever else ended the publisher.
         """
         runner, self._runner = self._runner, None
+        self._stopped = runner is not None or self._stopped
         try:
             drained = runner is None or await self._end(runner)
         finally:

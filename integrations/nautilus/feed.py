@@ -112,6 +112,7 @@ def feed_of(market: MarketSettings) -> Feed:
     """Return the actor that subscribes the configured market data."""
     return Feed(
         FeedConfig(
+            component_id=f"NautilusRedisBridge-{UUID4().value[:8]}",
             kinds=market.subscribe,
             instruments=market.instruments,
             instruments_max=market.instruments_max,

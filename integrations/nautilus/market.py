@@ -67,7 +67,7 @@ class Route:
         first = bulk(STREAMS[kind].names[0])
         plain, trimming = (resp.xadd_prefix(key, fields, n) + first for n in (None, trim.maxlen))
         self.head: Iterator[str] = (
-            repeat(trimming) if trim.every == 1 else cycle([plain] * (trim.every - 1) + [trimming])
+            repeat(trimming) if trim.every == 1 else cycle([trimming] + [plain] * (trim.every - 1))
         )
 
 

@@ -57,6 +57,10 @@ class Positions:
         self._venue_alias = venue_alias
         self._open: dict[PositionId, Open] = {}
 
+    def reset(self) -> None:
+        """Forget the open positions of a run that is over."""
+        self._open.clear()
+
     def entry(self, event: PositionEvent) -> Entry:
         """Return the entry; to be called in the exact decimal context.
 

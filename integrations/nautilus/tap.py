@@ -14,6 +14,7 @@ from nautilus_trader.adapters.sandbox.config import SandboxExecutionClientConfig
 from nautilus_trader.adapters.sandbox.execution import SandboxExecutionClient
 from nautilus_trader.backtest.engine import BacktestEngine
 from nautilus_trader.backtest.execution_client import BacktestExecClient
+from nautilus_trader.common.enums import ComponentState
 from nautilus_trader.live.node import TradingNode
 from nautilus_trader.model.identifiers import AccountId
 from nautilus_trader.system.kernel import NautilusKernel
@@ -21,6 +22,7 @@ from nautilus_trader.system.kernel import NautilusKernel
 from bridge.core.contract import Entry, Names
 from bridge.core.lanes import Channel, ExecLane, LaneFull, MarketLane, Refused
 from bridge.metrics import EVENT_TYPE_OF, Metrics
+from bridge.publisher import safe_repr
 from integrations.nautilus import market
 from integrations.nautilus.market import MarkPrices, Routes, Trim, instrument_id_of
 from integrations.nautilus.translate import Translator
@@ -78,6 +80,7 @@ class Tap:
         self._metrics = metrics
         self._on_failure = on_failure
         self._runs: dict[AccountId, str] = {}
+        self._resets = 0
         self._translator = Translator(kernel.cache, venue_alias=venue_alias, run_of=self._run_of)
         self.routes = Routes(names, kernel.cache, venue_alias=venue_alias, trim=Trim(maxlen))
         self._subscriptions = (
@@ -99,6 +102,7 @@ class Tap:
             ("events.order.*", self._recorder(translator.order)),
             ("events.position.*", self._recorder(translator.position)),
             ("events.account.*", self._recorder(translator.account)),
+            (f"events.system.{self._kernel.exec_engine.id}", self._on_engine_state),
         )
 
     def _market_subscriptions(
@@ -124,13 +128,22 @@ class Tap:
             ("data.quotes.*", channel("quotes", market.quote_encoder(routes), conflates=True)),
             ("data.trades.*", channel("trades", market.trade_encoder(routes), conflates=False)),
             ("data.bars.*", channel("bars", plain("bars", market.bar_values), conflates=False)),
-            ("data.index_prices.*", marks.on_index),
+            ("data.index_prices.*", self._guarded(marks.on_index)),
             ("data.mark_prices.*", channel("mark", plain("mark", marks.values), conflates=True)),
             (
                 "data.funding_rates.*",
                 channel("funding", plain("funding", market.funding_values), conflates=False),
             ),
         )
+
+    def _guarded(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        def handle(event: Any) -> None:
+            try:
+                handler(event)
+            except Exception as error:  # noqa: BLE001 - Nautilus must never see it
+                self._refuse(event, error)
+
+        return handle
 
     def _recorder(self, translate: Callable[[Any], Sequence[Entry]]) -> Callable[[Any], None]:
         """Return the handler that translates and keeps execution events."""
@@ -149,6 +162,13 @@ class Tap:
 
         return record
 
+    def _on_engine_state(self, event: Any) -> None:
+        """Begin another run when the engine is reset: ids of orders and trades come again then."""
+        if getattr(event, "state", None) == ComponentState.RESETTING:
+            self._resets += 1
+            self._runs.clear()
+            self._translator.reset()
+
     def _fail(self, error: LaneFull) -> None:
         self.lost += 1
         self._metrics.events_refused["full"].inc()
@@ -164,7 +184,7 @@ class Tap:
             "event.refused",
             reason=reason,
             problem=f"{type(error).__name__}: {error}",
-            event_text=repr(event),
+            event_text=safe_repr(event),
         )
 
     def _run_of(self, account_id: AccountId) -> str:
@@ -176,5 +196,9 @@ class Tap:
                 client.account_id == account_id and isinstance(client, SIMULATED_CLIENTS)
                 for client in clients
             )
-            run = self._runs[account_id] = self._kernel.instance_id.value if simulated else ""
+            run = self._runs[account_id] = self._this_run() if simulated else ""
         return run
+
+    def _this_run(self) -> str:
+        instance = str(self._kernel.instance_id.value)
+        return f"{instance}-{self._resets}" if self._resets else instance

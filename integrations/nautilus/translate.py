@@ -86,6 +86,11 @@ class Translator:
         # Fills that an order did not take, because it was rejected or had expired before.
         self._late: dict[ClientOrderId, dict[TradeId, Quantity]] = {}
 
+    def reset(self) -> None:
+        """Forget the orders and positions of a run that is over."""
+        self._late.clear()
+        self._positions.reset()
+
     @exactly
     def order(self, event: OrderEvent) -> Sequence[Entry]:
         """Return the entries of an order event: one of `orders`, for a fill one of `fills` first.

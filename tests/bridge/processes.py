@@ -23,7 +23,8 @@ SECONDS_MAX = 15.0
 POLL_SECONDS = 0.01
 STATUS = re.compile(
     r"\d\d:\d\d:\d\d  events (?P<events>\d+)  orders (?P<orders>\d+)  fills (?P<fills>\d+)"
-    r"  entries/s (?P<rate>\d+)  backlog (?P<exec>\d+) exec, (?P<market>\d+) market  (?P<state>.+)"
+    r"  entries/s (?P<rate>\d+)  backlog (?P<exec>\d+) exec, (?P<market>\d+) market"
+    r"(, lost (?P<lost>\d+))?  (?P<state>.+)"
 )
 
 

@@ -43,7 +43,7 @@ async def test_a_backtest_loses_nothing_in_tiny_lanes(redis_server, monkeypatch)
     """The engine waits where a live node would conflate: every quote and trade arrives."""
     monkeypatch.setenv("BRIDGE_MARKET__ENTRIES_MAX", "4")
     monkeypatch.setenv("BRIDGE_EXEC__ENTRIES_MAX", "2")
-    monkeypatch.setenv("BRIDGE_MARKET__IN_FLIGHT_MAX", "2")
+    monkeypatch.setenv("BRIDGE_MARKET__IN_FLIGHT_MAX", "256")
     engine = engines.make_engine(market_buys(5))
     record = Record(engine.kernel)
     bridge = attach(engine, redis_server.url)

@@ -221,7 +221,7 @@ def test_the_decimal_context_of_a_strategy_changes_nothing() -> None:
 
 @pytest.mark.parametrize("every", [256, 1])
 def test_exactly_each_nth_entry_of_a_stream_trims_it(every: int) -> None:
-    """Each 256th XADD of a stream carries MAXLEN, however the chunks are cut; so with each one."""
+    """The first XADD of a stream and each 256th behind it carry MAXLEN, however chunks are cut."""
     eth = perpetual("ETHUSDT-PERP")
     encode = market.quote_encoder(routes_of(BTC, eth, maxlen=5000, every=every))
     ticks = [quote_of(BTC, "1.00", "1.01"), quote_of(eth, "2.00", "2.01")]
@@ -235,7 +235,7 @@ def test_exactly_each_nth_entry_of_a_stream_trims_it(every: int) -> None:
 
     for key in ("market.raw.crypto.BTCUSDT-PERP", "market.raw.crypto.ETHUSDT-PERP"):
         trims = [entry.maxlen for entry in found if entry.key == key]
-        expected = ["5000" if (i + 1) % every == 0 else None for i in range(len(trims))]
+        expected = ["5000" if i % every == 0 else None for i in range(len(trims))]
         assert len(trims) > 500 and trims == expected
 
 
