@@ -173,7 +173,7 @@ def is_huge(number: str) -> bool:
 
 def quote_encoder(routes: Routes) -> Encode:
     """Return the function that encodes a chunk of quotes."""
-    sure, past = SURE_DIGITS_MAX, SURE_DIGITS_MAX + 1
+    sure = SURE_DIGITS_MAX
     # By instrument: next(head) and tail. By bid and ask: bid, ask and mid, each with what stands
     # in front of it; apart from the instrument, because many streams share few pairs of prices.
     ends: dict[str, tuple[Callable[[], str], str]] = {}
@@ -202,15 +202,23 @@ def quote_encoder(routes: Routes) -> Encode:
         append = parts.append
         for quote in chunk:
             name, bid, ask, bid_size, ask_size, ts_ns = str(quote).rsplit(",", 5)
-            head, tail = ends.get(name) or end_of(name, quote)
-            bid, ask, mid = pairs.get((bid, ask)) or pair_of((bid, ask), quote)
-            if len(bid_size) > sure and "." not in bid_size[:past]:
-                bid_size = text(quote.bid_size)
-            if len(ask_size) > sure and "." not in ask_size[:past]:
-                ask_size = text(quote.ask_size)
+            try:
+                head, tail = ends[name]
+                bid, ask, mid = pairs[bid, ask]
+            except KeyError:
+                head, tail = ends.get(name) or end_of(name, quote)
+                bid, ask, mid = pairs.get((bid, ask)) or pair_of((bid, ask), quote)
+            bid_digits, ask_digits = len(bid_size), len(ask_size)
+            if bid_digits > sure or ask_digits > sure:
+                if is_huge(bid_size):
+                    bid_size = text(quote.bid_size)
+                    bid_digits = len(bid_size)
+                if is_huge(ask_size):
+                    ask_size = text(quote.ask_size)
+                    ask_digits = len(ask_size)
             append(
-                f"{head()}{bid}{_BID_SZ[len(bid_size)]}{bid_size}{ask}"
-                f"{_ASK_SZ[len(ask_size)]}{ask_size}{mid}{_TS[len(ts_ns)]}{ts_ns}{tail}"
+                f"{head()}{bid}{_BID_SZ[bid_digits]}{bid_size}{ask}"
+                f"{_ASK_SZ[ask_digits]}{ask_size}{mid}{_TS[len(ts_ns)]}{ts_ns}{tail}"
             )
         return "".join(parts).encode()
 

@@ -163,7 +163,7 @@ def test_reset_takes_everything_off_the_wire() -> None:
 
 
 def test_a_full_lane_refuses() -> None:
-    """At the limit over all streams an append raises and keeps nothing; the loss is a gap in seq."""
+    """At the limit over all streams an append raises; the loss is a gap in seq."""
     lane = exec_lane(entries_max=2)
     lane.append(entry("orders"))
     lane.append(entry("fills"))
