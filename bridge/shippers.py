@@ -20,43 +20,12 @@ from bridge.core.lanes import Chunk, ExecLane, ExecStream, MarketLane
 from bridge.core.resp import ProtocolError, Reply, ReplyError
 from bridge.link import Link
 from bridge.metrics import EVENT_TYPE_OF, Metrics
+from bridge.refusals import PASSING, RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, Silence, remedy_of
 
 log = structlog.get_logger("nautilus_bridge.shippers")
 
 # A loop turn encodes at most this many chunks, so that the trading loop never waits long for us.
 CHUNKS_PER_TURN_MAX: Final = 4
-RETRY_SECONDS_MIN: Final = 0.02
-RETRY_SECONDS_MAX: Final = 1.0
-# Errors that pass by themselves: the lane waits. Others belong to one entry or one stream.
-PASSING: Final = frozenset({"oom", "readonly", "loading", "auth"})
-REMEDIES: Final = {
-    "oom": "raise maxmemory, or free some; publishing resumes by itself",
-    "readonly": "make this server the primary, or name the primary in redis.url",
-    "loading": "wait until it has loaded its data",
-    "auth": "give the user of redis.url the rights it lacks",
-    "wrongtype": "another program owns the key: RENAME or DEL it, or rename ours under streams.*",
-}
-
-
-class Silence:
-    """How long a connection with something in flight has said nothing."""
-
-    def __init__(self) -> None:
-        self._since_ns = 0
-
-    def on_write(self, *, first: bool) -> None:
-        """Note a write; the clock starts with the first one that waits for an answer."""
-        if first:
-            self._since_ns = time.monotonic_ns()
-
-    def on_answer(self) -> None:
-        """Note an answer: whatever else is due starts to wait now."""
-        self._since_ns = time.monotonic_ns()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the last of the two."""
-        return (time.monotonic_ns() - self._since_ns) / 1e9
 
 
 class ExecShipper:
@@ -135,7 +104,7 @@ class ExecShipper:
         seconds = self._retry_seconds.get(stream.kind)
         if seconds is None:
             seconds = RETRY_SECONDS_MIN
-            remedy = REMEDIES.get(error.kind, "see the troubleshooting part of the README")
+            remedy = remedy_of(error.kind)
             log.error(
                 "exec.refused", stream=stream.key, problem=error.message, kept=True, remedy=remedy
             )
@@ -314,7 +283,7 @@ class MarketShipper:
         subject = error.kind if error.kind in PASSING else f"{stream} {error.kind}"
         if subject not in self._flagged:
             self._flagged.add(subject)
-            remedy = REMEDIES.get(error.kind, "see the troubleshooting part of the README")
+            remedy = remedy_of(error.kind)
             log.error(
                 "market.refused", stream=stream, problem=error.message, dropped=True, remedy=remedy
             )
