@@ -64,7 +64,7 @@ class Source(Protocol):
 
 
 def run(config: Config) -> int:
-    """Run the daemon until SIGINT or SIGTERM; return the exit code. Raises Exit.
+    """Run the daemon until SIGINT, SIGTERM or SIGHUP; return the exit code. Raises Exit.
 
     The code is CANNOT_RECORD when execution entries were lost because Redis was away at the end.
     """

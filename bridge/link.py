@@ -247,7 +247,10 @@ class Link:
         if isinstance(error, ProtocolError):
             kind = "protocol"
         self._on_error(kind)
-        said = str(error) or f"no answer within {CONNECT_SECONDS_MAX:.0f} s"
+        said = (
+            self._target.without_secrets(str(error))
+            or f"no answer within {CONNECT_SECONDS_MAX:.0f} s"
+        )
         self.problem = problem = f"{type(error).__name__}: {said}"
         if problem not in self._logged:
             self._logged.add(problem)
@@ -280,7 +283,8 @@ class Link:
                 raise RedisRefused(answer, self._target)
         for words, answer in zip(greeting, answers, strict=False):
             if answer != GREETING_ANSWERS[words[0]]:
-                raise ProtocolError(f"what answers {words[0]} with {answer!r:.40} is no Redis")
+                # Without the answer: it may be what was asked, password included.
+                raise ProtocolError(f"what does not answer {words[0]} like Redis is none")
         if connection.closed.done():
             connection.closed.result()
         connection.on_replies = self._on_replies

@@ -5,6 +5,8 @@ writes to it. That must not be the trading loop.
 """
 
 import contextlib
+import io
+import os
 import threading
 from collections import deque
 from typing import Final, TextIO
@@ -19,16 +21,15 @@ class Writer:
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._texts: deque[str] = deque(maxlen=TEXTS_MAX)
-        self._more = threading.Event()
-        self._idle = threading.Event()
-        self._idle.set()
+        self._is_writing = False
+        self._changed = threading.Condition()
         threading.Thread(target=self._run, name="bridge.terminal", daemon=True).start()
 
     def write(self, text: str) -> int:
         """Leave `text` to the thread."""
-        self._idle.clear()
-        self._texts.append(text)
-        self._more.set()
+        with self._changed:
+            self._texts.append(text)
+            self._changed.notify_all()
         return len(text)
 
     def lines(self, *lines: str) -> None:
@@ -40,17 +41,30 @@ class Writer:
 
     def drain(self, seconds_max: float) -> None:
         """Wait until everything is written, or for so long."""
-        self._idle.wait(seconds_max)
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._texts or self._is_writing), seconds_max)
 
     def _run(self) -> None:
         while True:
-            self._more.wait()
-            self._more.clear()
-            while self._texts:
-                text = self._texts.popleft()
-                # Full disks, closed pipes and closed streams: nobody reads it any more.
-                with contextlib.suppress(OSError, ValueError, AttributeError):
-                    self._stream.write(text)  # type: ignore[union-attr]
-                    self._stream.flush()  # type: ignore[union-attr]
-            if not self._more.is_set():
-                self._idle.set()
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._texts)
+                text, self._is_writing = self._texts.popleft(), True
+            # Full disks, closed pipes and closed streams: nobody reads it any more.
+            with contextlib.suppress(OSError, ValueError):
+                if self._stream is not None:
+                    _put(self._stream, text)
+
+
+def _put(stream: TextIO, text: str) -> None:
+    """Write past the stream's buffer: Python flushes that at its end, and aborts when it cannot."""
+    try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:  # it is kept in memory
+        stream.write(text)
+        stream.flush()
+        return
+    data = text.encode(stream.encoding, errors="backslashreplace")
+    while data:
+        data = data[os.write(descriptor, data) :]
