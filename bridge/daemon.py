@@ -74,7 +74,7 @@ def run(config: Config) -> int:
         signal.signal(number, _interrupt)
     try:
         with embedded(config) as server:
-            daemon = Daemon(config, server, out)
+            daemon = Daemon(config, server, out, err)
             daemon.bind()
             try:
                 prepare_redis(daemon.url, config, daemon.names)
@@ -125,7 +125,9 @@ def embedded(config: Config) -> Iterator[EmbeddedRedis | None]:
 class Daemon:
     """Builds the parts in `serve`, on the loop that runs them."""
 
-    def __init__(self, config: Config, server: EmbeddedRedis | None, out: Writer) -> None:
+    def __init__(
+        self, config: Config, server: EmbeddedRedis | None, out: Writer, err: Writer
+    ) -> None:
         self.url = str(config.redis.secret_url) if server is None else server.url
         self.names = Names(config.stream_prefix, config.streams.templates)
         self.metrics = Metrics()
@@ -138,6 +140,7 @@ class Daemon:
         self._config = config
         self._server = server
         self._out = out
+        self._err = err
         self._publisher: Publisher | None = None
         self._source: Source | None = None
         self.guard: threading.Timer | None = None
@@ -186,17 +189,27 @@ class Daemon:
         lost = _sum(self.metrics.snapshot(0), console.LOST)
         self._out.lines(console.farewell(left, problem, lost=lost))
         code = exits.CANNOT_RECORD if left["exec"] else exits.DONE
-        # uvloop does not end before the last name is looked up, and a resolver may hang.
-        self.guard = threading.Timer(END_SECONDS_MAX, self._end_by_force, (code,))
-        self.guard.daemon = True
-        self.guard.start()
-        for outcome in (*ended, stopped):
-            if isinstance(outcome, Exception):
-                raise outcome
+        failures = [each for each in (*ended, stopped) if isinstance(each, Exception)]
+        self._end_in_time(code, *failures[:1])
+        if failures:
+            raise failures[0]
         return code
 
-    def _end_by_force(self, code: int) -> None:
+    def _end_in_time(self, code: int, failure: Exception | None = None) -> None:
+        """End by force what does not end by itself.
+
+        uvloop does not end before the last name is looked up, and a resolver may hang.
+        """
+        if failure is not None:
+            code = failure.code if isinstance(failure, Exit) else exits.FAILED
+        self.guard = threading.Timer(END_SECONDS_MAX, self._end_by_force, (code, failure))
+        self.guard.daemon = True
+        self.guard.start()
+
+    def _end_by_force(self, code: int, failure: Exception | None) -> None:
+        log.error("daemon.forced_end", code=code, problem=str(failure or "a name is looked up"))
         self._out.drain(TERMINAL_SECONDS_MAX)
+        self._err.drain(TERMINAL_SECONDS_MAX)
         if self._server is not None:
             self._server.stop()
         os._exit(code)

@@ -19,6 +19,8 @@ from prometheus_client import (
 )
 from prometheus_client.metrics import MetricWrapperBase
 
+from bridge.core.contract import EXEC_KINDS, MARKET_KINDS
+
 EVENT_TYPES = (
     "order", "fill", "position", "account", "quote", "trade", "bar", "mark", "funding",
 )  # fmt: skip
@@ -38,8 +40,6 @@ EVENT_TYPE_OF = {
 REDIS_ERROR_KINDS = (
     "connection", "auth", "oom", "readonly", "loading", "wrongtype", "protocol", "other",
 )  # fmt: skip
-EXEC_STREAMS = ("orders", "fills", "positions", "account", "exec_funding")
-MARKET_KINDS = ("quotes", "trades", "bars", "mark", "funding")
 DROP_REASONS = ("full", "refused", "wrongtype")
 REFUSAL_REASONS = ("unknown", "broken", "no_instrument", "collision", "full")
 LANES = ("exec", "market")
@@ -131,7 +131,7 @@ class Metrics:
             "redis_errors", "Errors from Redis or the link to it.", "kind", REDIS_ERROR_KINDS
         )
         self.exec_published = self._counters(
-            "exec_published", "Execution entries Redis acknowledged.", "stream", EXEC_STREAMS
+            "exec_published", "Execution entries Redis acknowledged.", "stream", EXEC_KINDS
         )
         self.market_published = self._counters(
             "market_published", "Market entries Redis acknowledged.", "kind", MARKET_KINDS

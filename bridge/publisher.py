@@ -44,7 +44,7 @@ class Publisher:
         batch_entries_max: int,
         in_flight_max: int,
         backoff_seconds_max: float,
-        reply_seconds_max: float = 30.0,
+        reply_seconds_max: float,
         threaded: bool = False,
     ) -> None:
         self.exec = ExecShipper(exec_lane, metrics, batch_entries_max=batch_entries_max)

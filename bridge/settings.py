@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import SecretStr, field_validator, model_validator
 
+from bridge.core.contract import EXEC_KINDS, MARKET_KINDS, STREAMS
 from bridge.section import (
     DOTTED,
     PLACEHOLDERS,
@@ -22,9 +23,6 @@ from bridge.section import (
     safe_url,
     setting,
 )
-
-MARKET_STREAMS = ("quotes", "trades", "bars", "mark", "funding")
-EXEC_STREAMS = ("orders", "fills", "positions", "account", "exec_funding")
 
 
 class RedisSettings(Section):
@@ -68,13 +66,15 @@ class EmbeddedSettings(Section):
     )  # fmt: skip
 
 
-def _exec_stream(default: str, holds: str) -> Any:
-    return setting(default, "stream name", f"Stream of {holds}.", pattern=r"^[^\s]+$")
+def _exec_stream(kind: str, holds: str) -> Any:
+    return setting(
+        STREAMS[kind].template, "stream name", f"Stream of {holds}.", pattern=r"^[^\s]+$"
+    )
 
 
-def _market_stream(default: str, holds: str) -> Any:
+def _market_stream(kind: str, holds: str) -> Any:
     allowed = "stream name with " + " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-    return setting(default, allowed, f"Streams of {holds}.", pattern=r"^[^\s]+$")
+    return setting(STREAMS[kind].template, allowed, f"Streams of {holds}.", pattern=r"^[^\s]+$")
 
 
 class StreamSettings(Section):
@@ -84,30 +84,30 @@ class StreamSettings(Section):
         " `demo:` elsewhere.",
         pattern=r"^[^\s{}]*$",
     )  # fmt: skip
-    orders: str = _exec_stream("exec:orders", "order events")
-    fills: str = _exec_stream("exec:fills", "fills")
-    positions: str = _exec_stream("exec:positions", "position events")
-    account: str = _exec_stream("exec:account", "account balances")
-    exec_funding: str = _exec_stream("exec:funding", "funding settlements")
-    quotes: str = _market_stream("market.raw.{asset}.{symbol}", "quotes")
-    trades: str = _market_stream("market.raw.trades.{symbol}", "trades")
-    bars: str = _market_stream("market.raw.bars.{symbol}", "bars")
-    mark: str = _market_stream("market.raw.mark.{symbol}", "mark prices")
-    funding: str = _market_stream("market.raw.funding.{symbol}", "funding rates")
+    orders: str = _exec_stream("orders", "order events")
+    fills: str = _exec_stream("fills", "fills")
+    positions: str = _exec_stream("positions", "position events")
+    account: str = _exec_stream("account", "account balances")
+    exec_funding: str = _exec_stream("exec_funding", "funding settlements")
+    quotes: str = _market_stream("quotes", "quotes")
+    trades: str = _market_stream("trades", "trades")
+    bars: str = _market_stream("bars", "bars")
+    mark: str = _market_stream("mark", "mark prices")
+    funding: str = _market_stream("funding", "funding rates")
 
     @property
     def templates(self) -> dict[str, str]:
         """The names and templates by kind of stream, without the prefix."""
-        return {kind: getattr(self, kind) for kind in (*EXEC_STREAMS, *MARKET_STREAMS)}
+        return {kind: getattr(self, kind) for kind in (*EXEC_KINDS, *MARKET_KINDS)}
 
-    @field_validator(*EXEC_STREAMS)
+    @field_validator(*EXEC_KINDS)
     @classmethod
     def _check_exec(cls, value: str) -> str:
         if "{" in value or "}" in value:
             raise ValueError("an exec stream has no placeholders and no braces")
         return value
 
-    @field_validator(*MARKET_STREAMS)
+    @field_validator(*MARKET_KINDS)
     @classmethod
     def _check_market(cls, value: str) -> str:
         try:
@@ -125,7 +125,7 @@ class StreamSettings(Section):
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:
         owners: dict[str, str] = {}
-        for key in (*EXEC_STREAMS, *MARKET_STREAMS):
+        for key in (*EXEC_KINDS, *MARKET_KINDS):
             other = owners.setdefault(getattr(self, key), key)
             if other != key:
                 raise ValueError(f"{other} and {key} name the same stream")

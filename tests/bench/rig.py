@@ -141,6 +141,7 @@ class Rig:
             batch_entries_max=settings.exec.batch_entries_max,
             in_flight_max=settings.market.in_flight_max,
             backoff_seconds_max=settings.redis.reconnect_seconds_max,
+            reply_seconds_max=settings.redis.reply_timeout_seconds,
         )
 
     @property

@@ -160,10 +160,8 @@ def test_second_signal_is_harmless(start: Callable[..., Daemon]) -> None:
 
 def test_signal_while_the_node_is_built(start: Callable[..., Daemon]) -> None:
     """A signal before the node runs waits until it is built, and ends it before it trades."""
-    daemon = start()
-    daemon.until_logged("redis.embedded_started")
-    with redis.Redis(port=daemon.embedded_port) as client:
-        daemon.until(lambda: client.exists("bridge:contract"), "what comes before the node")
+    daemon = start(source__factory="tests.bridge.sources:announced")
+    daemon.until_logged("source.building")
     ended = daemon.stop(signal.SIGTERM)
     assert (ended.code, ended.complaint) == (0, "")
     assert ended.out.endswith("\nstopping ...\nstopped; everything is published\n")

@@ -95,3 +95,15 @@ def test_nobody_reads_a_full_pipe(
 
 def _reported_ns(client: redis.Redis) -> int:
     return int(client.hget(HASH, "ts_ns") or 0)
+
+
+def test_a_call_that_hangs_does_not_hold_the_end_up(start: Callable[..., Daemon]) -> None:
+    """The end is forced then, with the failure's code and its words, and no server is left."""
+    daemon = start(source__factory="tests.bridge.sources:hanging")
+
+    ended = daemon.ended(seconds_max=10)
+
+    assert ended.code == exits.RESTART
+    assert "this source has failed" in ended.err
+    [pid] = [line["pid"] for line in daemon.logged if line["event"] == "redis.embedded_started"]
+    assert not Path(f"/proc/{pid}").exists()

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import Gauge, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge.metrics import DOCUMENTED_COUNTERS, LATENCY_BUCKETS_SECONDS, MARKET_KINDS, Metrics
+from bridge.core.contract import MARKET_KINDS
+from bridge.metrics import DOCUMENTED_COUNTERS, LATENCY_BUCKETS_SECONDS, Metrics
 
 COUNTERS = {
     "events_processed": "type",
