@@ -1,7 +1,7 @@
 # `make run` and `make test` need nothing but a CPython 3.12-3.14; the rest is set up on first use.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint check bench lock clean redis FORCE
+.PHONY: help run test lint check bench chaos lock clean redis FORCE
 
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 PY := .venv/bin/python
@@ -31,6 +31,10 @@ check: lint test ## lint, test and the slow tests; a test whose tool is absent s
 
 bench: $(STAMP) redis ## measure speed against a reference, write artifacts/bench.json
 	$(PY) -m tests.bench.run
+
+chaos: $(STAMP) redis ## kill, cut and starve it, count what is lost; SEED=n ROWS='...' STRIKES=n
+	$(PY) -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(ROWS),--rows $(ROWS)) \
+	    $(if $(STRIKES),--strikes $(STRIKES))
 
 lock: $(STAMP) ## write requirements.txt from pyproject.toml
 	env -u UV_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' \

@@ -69,8 +69,16 @@ def status_line(now: Mapping[str, str], rate: int, state: str) -> str:
     )
 
 
-def farewell(unpublished: Mapping[str, int], problem: str | None, *, lost: int) -> str:
-    """Return the last line. `lost`: market events conflated, dropped or refused on the way."""
+def farewell(
+    unpublished: Mapping[str, int], problem: str | None, *, lost: int, journal: Path | None
+) -> str:
+    """Return the last line. `lost`: market events conflated, dropped or refused on the way;
+    `journal`: where execution entries wait for the next start, None when they do not."""
+    if unpublished["exec"] and journal is not None:
+        return (
+            f"stopped; not published yet: {unpublished['exec']} execution entries, which "
+            f"{journal} keeps for the next start ({problem or 'Redis was too slow'})"
+        )
     if any(unpublished.values()):
         return (
             f"stopped; NOT published, and lost: {unpublished['exec']} execution entries, "

@@ -19,17 +19,19 @@ import uvloop
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from bridge import console, exits
+from bridge import console, exits, records
 from bridge import log as logs
 from bridge.assembly import make_publisher
 from bridge.core import contract
 from bridge.core.contract import Names
 from bridge.embedded_redis import EmbeddedRedis, EmbeddedRedisError, PortTakenError
 from bridge.exits import Exit
+from bridge.lease import Lease
 from bridge.link import Target
 from bridge.metrics import Metrics
-from bridge.preflight import prepare_redis
+from bridge.preflight import prepare_redis, release
 from bridge.publisher import Publisher
+from bridge.records import Records
 from bridge.settings import Config
 from bridge.status.server import CannotBind, PortTaken, StatusServer
 from bridge.terminal import Writer
@@ -55,6 +57,8 @@ class Source(Protocol):
     """What `source.factory` returns: runs until `stop`, and raises Exit when it cannot.
 
     `stop` may come before `run`, and while `run` starts; afterwards nothing is emitted any more.
+    It sets `on_failure` of the exec lane, stops trading when that is called, and has `run` raise
+    what it is given.
     """
 
     async def run(self) -> None: ...
@@ -63,27 +67,33 @@ class Source(Protocol):
     def is_running(self) -> bool: ...
 
 
-def run(config: Config) -> int:
+def run(config: Config, *, takeover: bool = False) -> int:
     """Run the daemon until SIGINT, SIGTERM or SIGHUP; return the exit code. Raises Exit.
 
-    The code is CANNOT_RECORD when execution entries were lost because Redis was away at the end.
+    The code is CANNOT_RECORD when execution entries were lost because Redis was away at the end,
+    and the journal was a temporary one. `takeover` ends another bridge of the same name.
     """
     out, err = Writer(sys.stdout), Writer(sys.stderr)
     logs.configure(config.log.level, config.log.format, stream=err)
     for number in STOP_SIGNALS:
         signal.signal(number, _interrupt)
     try:
-        with embedded(config) as server:
-            daemon = Daemon(config, server, out, err)
+        with embedded(config) as server, records.opened(config, config.producer_id) as kept:
+            daemon = Daemon(config, server, kept, out, err)
             daemon.bind()
+            lease = daemon.lease
             try:
-                prepare_redis(daemon.url, config, daemon.names)
-                return uvloop.run(daemon.serve())
+                prepare_redis(daemon.url, config, daemon.names, lease=lease, takeover=takeover)
+                try:
+                    return uvloop.run(daemon.serve())
+                finally:
+                    _ignore_signals()  # the loop has put Python's own handlers back
+                    if daemon.guard is not None:
+                        daemon.guard.cancel()
+                    release(daemon.url, lease)
             finally:
-                _ignore_signals()  # the loop has put Python's own handlers back
+                _ignore_signals()
                 daemon.status.stop()
-                if daemon.guard is not None:
-                    daemon.guard.cancel()
     except KeyboardInterrupt:
         out.lines("stopped before it ran; there was nothing to publish")
         return exits.DONE
@@ -126,10 +136,19 @@ class Daemon:
     """Builds the parts in `serve`, on the loop that runs them."""
 
     def __init__(
-        self, config: Config, server: EmbeddedRedis | None, out: Writer, err: Writer
+        self,
+        config: Config,
+        server: EmbeddedRedis | None,
+        kept: Records,
+        out: Writer,
+        err: Writer,
     ) -> None:
         self.url = str(config.redis.secret_url) if server is None else server.url
         self.names = Names(config.stream_prefix, config.streams.templates)
+        keys = (f"bridge:lease:{config.producer_id}", f"bridge:lease:prefix:{self.names.prefix}")
+        self.lease = Lease.make(
+            keys, seconds=config.producer.lease_seconds, uuid=kept.journal.head.uuid
+        )
         self.metrics = Metrics()
         self.status = StatusServer(
             host=config.status.host,
@@ -139,6 +158,7 @@ class Daemon:
         )
         self._config = config
         self._server = server
+        self._records = kept
         self._out = out
         self._err = err
         self._publisher: Publisher | None = None
@@ -185,10 +205,12 @@ class Daemon:
         for task in (*parts, told):
             task.cancel()
         ended = await asyncio.gather(*parts, return_exceptions=True)
+        publisher.exec.close()
         left = publisher.unpublished
         lost = _sum(self.metrics.snapshot(0), console.LOST)
-        self._out.lines(console.farewell(left, problem, lost=lost))
-        code = exits.CANNOT_RECORD if left["exec"] else exits.DONE
+        journal = self._records.journal.directory if self._records.are_kept else None
+        self._out.lines(console.farewell(left, problem, lost=lost, journal=journal))
+        code = exits.CANNOT_RECORD if left["exec"] and journal is None else exits.DONE
         failures = [each for each in (*ended, stopped) if isinstance(each, Exception)]
         self._end_in_time(code, *failures[:1])
         if failures:
@@ -227,7 +249,13 @@ class Daemon:
     def _build(self) -> tuple[Publisher, Source]:
         config = self._config
         publisher = self._publisher = make_publisher(
-            config, self.names, self.metrics, url=self.url, producer_id=config.producer_id
+            config,
+            self.names,
+            self.metrics,
+            url=self.url,
+            producer_id=config.producer_id,
+            records=self._records,
+            lease=self.lease,
         )
         factory = _load(config.source.factory)
         lanes = (publisher.exec.lane, publisher.market.lane)

@@ -10,6 +10,7 @@ UNAVAILABLE: Final = 69
 TAKEN: Final = 73
 CANNOT_RECORD: Final = 74
 RESTART: Final = 75
+FENCED: Final = 76
 REFUSED: Final = 77
 CONFIGURATION: Final = 78
 

@@ -7,7 +7,7 @@ several entries; the lanes need neither. Everything that is not on the hot path 
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -93,10 +93,11 @@ def _tls_context(parts: dict[str, Any]) -> ssl.SSLContext:
 
 
 class RedisRefused(Exception):
-    """Redis answered the greeting with an error, which may repeat what it was told."""
+    """Redis answered what a connection needs with an error."""
 
-    def __init__(self, error: ReplyError, target: Target) -> None:
-        super().__init__(target.without_secrets(error.message))
+    def __init__(self, error: ReplyError, text: str | None = None) -> None:
+        super().__init__(error.message if text is None else text)
+        self.error = error
         self.kind = error.kind
 
 
@@ -104,8 +105,6 @@ GREETING_ANSWERS: Final[dict[str, Reply]] = {
     "AUTH": b"OK",
     "SELECT": b"OK",
     "PING": b"PONG",
-    "MULTI": b"OK",
-    "EXEC": [],
 }
 
 # Every way in which Redis can be away; anything else is a fault of ours and ends the process.
@@ -171,9 +170,9 @@ class Connection(asyncio.Protocol):
 class Link:
     """Keeps one connection up for ever; never blocks who writes.
 
-    `on_up` runs when a connection is ready, `on_replies` for what it answers, `on_down` when it is
-    gone; all on the loop that runs `run`. `on_error` is told the kind of every failure. `probe`
-    are commands that Redis must accept before the link is up.
+    Once a connection is greeted, `on_replies` gets what it answers, until `on_down` tells that it
+    is gone; `prepare` may write and wait before the link is up, which `on_up` tells. All of it runs
+    on the loop that runs `run`. `on_error` is told the kind of every failure.
     """
 
     def __init__(
@@ -182,7 +181,7 @@ class Link:
         *,
         name: str,
         backoff_seconds_max: float,
-        probe: Sequence[tuple[str, ...]] = (),
+        prepare: Callable[[], Awaitable[None]],
         on_up: Callable[[], None],
         on_replies: Callable[[Sequence[Reply]], None],
         on_down: Callable[[], None],
@@ -191,8 +190,10 @@ class Link:
         self.name = name
         self.is_up = False
         self.connects = 0
+        self._serves = False
         self._target = target
-        self._greeting = [*target.greeting(), *probe]
+        self._greeting = target.greeting()
+        self._prepare = prepare
         self._backoff_seconds_max = backoff_seconds_max
         self._on_up = on_up
         self._on_replies = on_replies
@@ -209,8 +210,12 @@ class Link:
         while True:
             try:
                 connection = await self._connect()
+                self._serves = True
+                self.write = connection.write
+                connection.on_replies = self._on_replies
+                await self._prepare_on(connection)
                 delay = BACKOFF_SECONDS_MIN
-                self._up(connection)
+                self._up()
                 await connection.closed
             except OUTAGE as error:
                 self._note(error)
@@ -219,13 +224,30 @@ class Link:
             await asyncio.sleep(delay)
             delay = min(delay * 2, self._backoff_seconds_max)
 
+    def fail(self, error: BaseException) -> None:
+        """End `run` by raising `error` there."""
+        if self._connection is not None and not self._connection.closed.done():
+            self._connection.closed.set_exception(error)
+
     def drop(self) -> None:
         """Cut the connection: `run` makes a new one."""
         if self._connection is not None:
             self._connection.drop()
 
-    def _up(self, connection: Connection) -> None:
-        self.write = connection.write
+    async def _prepare_on(self, connection: Connection) -> None:
+        """Run `prepare` for as long as the connection stands."""
+        task = asyncio.ensure_future(self._prepare())
+        try:
+            await asyncio.wait({task, connection.closed}, return_when=asyncio.FIRST_COMPLETED)
+            if connection.closed.done():
+                connection.closed.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        task.result()
+
+    def _up(self) -> None:
         self.is_up = True
         self.connects += 1
         self.problem = None
@@ -238,8 +260,9 @@ class Link:
             self._connection.forget()
             self._connection = None
         self.write = _discard
-        if self.is_up:
-            self.is_up = False
+        self.is_up = False
+        if self._serves:
+            self._serves = False
             self._on_down()
 
     def _note(self, error: Exception) -> None:
@@ -280,14 +303,14 @@ class Link:
             await enough.wait()
         for answer in answers:  # first: a server that is full says so and hangs up
             if isinstance(answer, ReplyError):
-                raise RedisRefused(answer, self._target)
+                # It may repeat what it was told.
+                raise RedisRefused(answer, self._target.without_secrets(answer.message))
         for words, answer in zip(greeting, answers, strict=False):
             if answer != GREETING_ANSWERS[words[0]]:
                 # Without the answer: it may be what was asked, password included.
                 raise ProtocolError(f"what does not answer {words[0]} like Redis is none")
         if connection.closed.done():
             connection.closed.result()
-        connection.on_replies = self._on_replies
         return connection
 
     async def _open(self, collect: Callable[[Sequence[Reply]], None]) -> Connection:

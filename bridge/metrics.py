@@ -50,6 +50,11 @@ LATENCY_BUCKETS_SECONDS = (
     0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 )  # fmt: skip
 
+# A write into the page cache takes microseconds, fdatasync on every entry a millisecond or more.
+APPEND_BUCKETS_SECONDS = (
+    0.000005, 0.00001, 0.00002, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 1.0,
+)  # fmt: skip
+
 # Existing readers of the hash `metrics:nautilus_bridge` know these without the `_total` suffix.
 DOCUMENTED_COUNTERS = (
     "nautilus_bridge_events_processed",
@@ -88,6 +93,13 @@ class Metrics:
         )
         self._own.append(latency)
         self.publish_latency_seconds = {lane: latency.labels(lane) for lane in LANES}
+        self.journal_append_seconds = Histogram(
+            "nautilus_bridge_journal_append_seconds",
+            "Time to write one execution entry into the journal.",
+            registry=self.registry,
+            buckets=APPEND_BUCKETS_SECONDS,
+        )
+        self._own.append(self.journal_append_seconds)
         self._info = Info("nautilus_bridge", "What runs here.", registry=self.registry)
         ProcessCollector(registry=self.registry)
 
@@ -157,6 +169,12 @@ class Metrics:
         self.handler_errors = self._counter(
             "handler_errors", "Registered fill and order handlers that raised."
         )
+        self.exec_holes = self._counter(
+            "exec_holes", "Numbers bridged because neither journal nor memory held them any more."
+        )
+        self.events_repeated = self._counter(
+            "events_repeated", "Fills and ends of orders reported again, and not kept twice."
+        )
         self.reconnects = self._counters(
             "reconnects", "Connections made again after a loss.", "lane", LANES
         )
@@ -166,6 +184,10 @@ class Metrics:
         self.in_flight = self._gauges("in_flight", "Entries sent, not yet acknowledged.")
         self.exec_backlog = self._gauge("exec_backlog", "Execution entries not acknowledged.")
         self.market_backlog = self._gauge("market_backlog", "Market entries not acknowledged.")
+        self.journal_bytes = self._gauge("journal_bytes", "Bytes of the journal on the disk.")
+        self.journal_unsynced = self._gauge(
+            "journal_unsynced", "Journal entries written, not yet durable."
+        )
         self.native_backing_closed = self._gauge(
             "native_backing_closed", "1 when Nautilus's own Redis backing has died."
         )

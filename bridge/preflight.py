@@ -5,17 +5,22 @@ import time
 from typing import Final
 
 import redis
+import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bridge import exits
-from bridge.core import contract
+from bridge.core import contract, scripts
 from bridge.core.contract import Names
 from bridge.exits import Exit
+from bridge.lease import Lease
 from bridge.link import Target
 from bridge.settings import Config
 
+log = structlog.get_logger("nautilus_bridge.preflight")
+
 ANSWER_SECONDS_MAX: Final = 5.0
+RELEASE_SECONDS_MAX: Final = 0.5
 LOADING_POLL_SECONDS: Final = 0.05
 
 # What Redis may say: exception classes, how its text begins, exit code, what to do. The first
@@ -61,41 +66,67 @@ REFUSALS: Final = (
 NO_ANSWER: Final = (exits.UNAVAILABLE, "start Redis there, or correct the address")
 
 
-def prepare_redis(url: str, config: Config, names: Names) -> None:
-    """Check that Redis can be written to, and publish the contract.
+def prepare_redis(
+    url: str,
+    config: Config,
+    names: Names,
+    *,
+    lease: Lease | None = None,
+    takeover: bool = False,
+) -> None:
+    """Check that Redis can be written to, publish the contract, take the lease.
 
     Waits while it loads. Raises Exit with the code and the remedy for every way it can fail.
     """
     deadline = time.monotonic() + config.redis.start_timeout_seconds
     where = config.redis.safe_url or "the embedded Redis"
     try:
-        client = redis.Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=ANSWER_SECONDS_MAX,
-            socket_connect_timeout=ANSWER_SECONDS_MAX,
-        )
+        client = _client(url, ANSWER_SECONDS_MAX)
     except (TypeError, ValueError) as error:
         raise Exit(exits.CONFIGURATION, f"redis.url: {where}: {error}") from None
     schema = json.dumps(contract.json_schema(names), separators=(",", ":"))
     try:
         while True:
             try:
-                # In a transaction, because the exec lane needs the right to them.
-                with client.pipeline(transaction=True) as pipe:
-                    pipe.set(names.prefixed(contract.CONTRACT_KEY), schema)
-                    pipe.execute()
+                key = names.prefixed(contract.CONTRACT_KEY)
+                client.set(key, schema)
+                # The exec lane needs the right to scripts.
+                client.evalsha(client.script_load(scripts.RELEASE), 1, key, "")
+                if lease is not None:
+                    lease.take(client, takeover=takeover)
                 return
             except redis.exceptions.BusyLoadingError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(LOADING_POLL_SECONDS)
+    except Exit:
+        raise
     except Exception as error:  # noqa: BLE001 - redis-py raises anything at what is no Redis
         code, remedy = _judge(error)
         said = Target.from_url(url).without_secrets(str(error))
         raise Exit(code, f"redis.url: {where}: {said}; {remedy}") from None
     finally:
         client.close()
+
+
+def release(url: str, lease: Lease) -> None:
+    """Give the lease back, if Redis is there to take it; else it ends by itself."""
+    client = _client(url, RELEASE_SECONDS_MAX)
+    try:
+        lease.release(client)
+    except (redis.exceptions.RedisError, OSError) as error:
+        log.warning("lease.not_released", problem=str(error))
+    finally:
+        client.close()
+
+
+def _client(url: str, answer_seconds_max: float) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=answer_seconds_max,
+        socket_connect_timeout=answer_seconds_max,
+    )
 
 
 def _judge(error: Exception) -> tuple[int, str]:

@@ -11,12 +11,16 @@ from typing import Final
 import structlog
 import uvloop
 
-from bridge.core.lanes import Channel, ExecLane, MarketLane, Refused
+from bridge import exits
+from bridge.core.lanes import Channel, MarketLane, Refused
 from bridge.core.resp import Reply
+from bridge.exec_shipper import ExecShipper
+from bridge.exits import Exit
 from bridge.handlers import Handlers
 from bridge.link import Link, Target
+from bridge.market_shipper import MarketShipper
 from bridge.metrics import EVENT_TYPE_OF, Metrics
-from bridge.shippers import ExecShipper, MarketShipper
+from bridge.records import Records
 
 log = structlog.get_logger("nautilus_bridge.publisher")
 
@@ -37,17 +41,16 @@ class Publisher:
     def __init__(
         self,
         target: Target,
-        exec_lane: ExecLane,
+        exec_shipper: ExecShipper,
         market_lane: MarketLane,
         metrics: Metrics,
         *,
-        batch_entries_max: int,
         in_flight_max: int,
         backoff_seconds_max: float,
         reply_seconds_max: float,
         threaded: bool = False,
     ) -> None:
-        self.exec = ExecShipper(exec_lane, metrics, batch_entries_max=batch_entries_max)
+        self.exec = exec_shipper
         self.market = MarketShipper(market_lane, metrics, in_flight_max=in_flight_max)
         self.on_progress: Callable[[], None] | None = None
         self.handlers: Handlers | None = None
@@ -59,27 +62,62 @@ class Publisher:
             self._make_link(target, "market", self.market, backoff_seconds_max),
         ]
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread_id = 0
         self._armed = False
         self._drained: asyncio.Event | None = None
         self._noted: set[tuple[str, str]] = set()
-        self.market.wake = self.wake
-        exec_lane.wake = market_lane.wake = self.wake
+        self.exec.wake = self.market.wake = self.wake
+        exec_shipper.lane.wake = market_lane.wake = self.wake
         market_lane.on_full = self.shed
         market_lane.on_refused = self._count_refused
         self._mirror()
 
     async def run(self) -> None:
-        """Publish until cancelled. What is not confirmed then stays in the lanes."""
+        """Publish until cancelled. What is not confirmed then stays in the lanes.
+
+        Raises Exit: FENCED when another bridge has taken this one's place, BAD_DATA when the
+        journal turns out to be damaged.
+        """
+        self._thread_id = threading.get_ident()
         self._loop, self._armed = asyncio.get_running_loop(), False
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch(), name="watch")
+                group.create_task(self.exec.watch(), name="exec.watch")
                 for link in self._links:
                     group.create_task(link.run(), name=f"link.{link.name}")
                 if self.handlers is not None:
                     group.create_task(self.handlers.run(), name="handlers")
+        except ExceptionGroup as group:
+            ends = group.subgroup(Exit)
+            if ends is None:
+                raise
+            end = ends.exceptions[0]
+            assert isinstance(end, Exit)
+            self.exec.lane.on_failure(end)
+            raise end from None
         finally:
             self._loop = None  # a late event must not touch a loop that has ended
+
+    def guard(self, records: Records) -> None:
+        """Have a failure of the journal latched, and told to who trades."""
+        journal, metrics = records.journal, self._metrics
+        metrics.journal_bytes.set_function(lambda: journal.disk_bytes)
+        metrics.journal_unsynced.set_function(lambda: journal.jseq - journal.synced)
+
+        def on_failure(reason: str) -> None:
+            try:
+                records.latch.set(f"the journal failed: {reason}")
+            except OSError as error:
+                log.critical("latch.not_set", problem=str(error))
+            failure = Exit(exits.CANNOT_RECORD, f"cannot record execution events: {reason}")
+            loop = self._loop
+            if loop is None:
+                self.exec.lane.on_failure(failure)
+            else:
+                loop.call_soon_threadsafe(self.exec.lane.on_failure, failure)
+
+        journal.on_failure = on_failure
 
     def wake(self) -> None:
         """Arrange one flush for the next loop turn, however often it is called before that."""
@@ -88,10 +126,10 @@ class Publisher:
             return
         self._armed = True
         try:
-            if self.threaded:
-                loop.call_soon_threadsafe(self._flush)
-            else:
+            if threading.get_ident() == self._thread_id:
                 loop.call_soon(self._flush)
+            else:
+                loop.call_soon_threadsafe(self._flush)
         except RuntimeError:
             self._loop = None  # it was closed; what waits stays in the lanes
 
@@ -112,7 +150,7 @@ class Publisher:
     def unpublished(self) -> dict[str, int]:
         """Entries and events that Redis has not confirmed, by lane."""
         market = self.market.lane.backlog + self.market.in_flight
-        return {"exec": self.exec.lane.backlog, "market": market}
+        return {"exec": self.exec.backlog, "market": market}
 
     @property
     def problem(self) -> str | None:
@@ -137,8 +175,8 @@ class Publisher:
 
     def _flush(self) -> None:
         self._armed = False
-        self.exec.flush()
-        if self.market.flush():
+        exec_has_more = self.exec.flush()
+        if self.market.flush() or exec_has_more:
             self.wake()
         self._check_drained()  # what was left may have been refused: no reply tells of that
 
@@ -161,7 +199,7 @@ class Publisher:
             target,
             name=name,
             backoff_seconds_max=backoff,
-            probe=shipper.probe,
+            prepare=shipper.prepare,
             on_up=on_up,
             on_replies=on_replies,
             on_down=shipper.on_down,
@@ -196,9 +234,9 @@ class Publisher:
 
     def _mirror(self) -> None:
         metrics = self._metrics
-        metrics.exec_backlog.set_function(lambda: self.exec.lane.backlog)
+        metrics.exec_backlog.set_function(lambda: self.exec.backlog)
         metrics.market_backlog.set_function(lambda: self.unpublished["market"])
-        metrics.in_flight["exec"].set_function(lambda: self.exec.lane.in_flight)
+        metrics.in_flight["exec"].set_function(lambda: self.exec.in_flight)
         metrics.in_flight["market"].set_function(lambda: self.market.in_flight)
         for link in self._links:
             metrics.connected[link.name].set_function(functools.partial(_is_up, link))
@@ -287,7 +325,7 @@ class PublisherThread:
 
     def _wait_exec(self) -> None:
         lane = self._publisher.exec.lane
-        self._wait_while(lambda: lane.backlog >= lane.entries_max)
+        self._wait_while(lambda: lane.is_full)
 
     def _wait_market(self, channel: Channel) -> None:
         entries_max = self._publisher.market.lane.entries_max

@@ -89,6 +89,7 @@ class StreamSettings(Section):
     positions: str = _exec_stream("positions", "position events")
     account: str = _exec_stream("account", "account balances")
     exec_funding: str = _exec_stream("exec_funding", "funding settlements")
+    control: str = _exec_stream("control", "what the bridge itself did: holes that it passed")
     quotes: str = _market_stream("quotes", "quotes")
     trades: str = _market_stream("trades", "trades")
     bars: str = _market_stream("bars", "bars")
@@ -147,12 +148,61 @@ class ProducerSettings(Section):
 
     _unset = field_validator("id", mode="before")(empty_is_unset)
 
+    lease_seconds: float = setting(
+        10.0, "seconds", "How long a lost bridge keeps its name from another one.", ge=1, le=3600
+    )
+
+
+class StateSettings(Section):
+    directory: Path | None = setting(
+        None, "folder", "Journal, index of fills and latch. Unset: temporary, gone at the end."
+    )
+
+    _unset = field_validator("directory", mode="before")(empty_is_unset)
+
+
+class JournalSettings(Section):
+    directory: Path | None = setting(
+        None, "folder", "The write-ahead journal. Unset: `journal` below state.directory."
+    )
+    fsync: Literal["always", "group", "never"] = setting(
+        "group", "", "When it is made durable: each entry before trading goes on, groups before"
+        " they are sent, or never by us.",
+    )  # fmt: skip
+    retain: float = setting(
+        604_800.0, "seconds",
+        "How long what Redis has confirmed is kept: so far Redis may be set back.",
+        ge=0, le=315_360_000,
+    )  # fmt: skip
+    bytes_max: int = setting(
+        1 << 32, "bytes",
+        "Limit on the disk. Confirmed segments go early; without any, trading halts (exit 74).",
+        ge=1 << 18, le=1 << 50,
+    )  # fmt: skip
+    segment_bytes: int = setting(
+        1 << 24, "bytes", "Size of a file of it; one more is always held in reserve.",
+        ge=1 << 16, le=1 << 30,
+    )  # fmt: skip
+
+    _unset = field_validator("directory", mode="before")(empty_is_unset)
+
+    @model_validator(mode="after")
+    def _check_room(self) -> Self:
+        if self.bytes_max < 3 * self.segment_bytes:
+            raise ValueError("bytes_max is less than three times segment_bytes")
+        return self
+
 
 class ExecSettings(Section):
     entries_max: int = setting(
         100_000, "entries",
-        "Unacknowledged execution entries kept in memory; beyond it the bridge stops (exit 74).",
+        "Without a journal: unconfirmed execution entries kept in memory, then exit 74.",
         ge=1, le=10_000_000,
+    )  # fmt: skip
+    in_flight_max: int = setting(
+        4_096, "entries",
+        "With a journal: entries of a stream kept in memory. Of each, as many may be in flight.",
+        ge=1, le=1_000_000,
     )  # fmt: skip
     batch_entries_max: int = setting(
         256, "entries", "Execution entries sent at once.", ge=1, le=10_000
@@ -267,6 +317,8 @@ class Config(Section):
     streams: StreamSettings = StreamSettings()
     contract: ContractSettings = ContractSettings()
     producer: ProducerSettings = ProducerSettings()
+    state: StateSettings = StateSettings()
+    journal: JournalSettings = JournalSettings()
     exec: ExecSettings = ExecSettings()
     market: MarketSettings = MarketSettings()
     source: SourceSettings = SourceSettings()
@@ -288,6 +340,17 @@ class Config(Section):
         if self.streams.prefix is not None:
             return self.streams.prefix
         return "" if self.redis.url is None else "demo:"
+
+    @property
+    def journal_directory(self) -> Path | None:
+        """Where the journal is: the folder given, else below that of the state; None: nowhere."""
+        state = self.state.directory
+        return self.journal.directory or (None if state is None else state / "journal")
+
+    @property
+    def state_directory(self) -> Path | None:
+        """Where the index of fills and the latch are: the folder given, else beside the journal."""
+        return self.state.directory or self.journal.directory
 
     @property
     def producer_id(self) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Self
@@ -15,6 +16,7 @@ from bridge.core import contract, resp
 from bridge.core.contract import EXEC_KINDS, STREAMS, default_names
 from bridge.core.lanes import Channel, ExecLane, MarketLane
 from bridge.embedded_redis import HOST
+from bridge.exec_shipper import ExecShipper
 from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.publisher import Publisher
@@ -158,27 +160,41 @@ class Rig:
         self,
         target: Target | int,
         *,
+        producer: str = "T.0.1",
         exec_entries_max: int = 100_000,
         market_entries_max: int = 20_000,
         batch_entries_max: int = 16,
         in_flight_max: int = 4096,
+        exec_in_flight_max: int = 4096,
         reply_seconds_max: float = 30.0,
         threaded: bool = False,
     ) -> None:
         self.metrics = Metrics()
         self.appended: dict[str, list[str]] = {kind: [] for kind in EXEC_KINDS}
         self.exec_lane = ExecLane(
-            NAMES, producer="T.0.1", entries_max=exec_entries_max, clock_ns=time.monotonic_ns
+            NAMES,
+            producer=producer,
+            entries_max=exec_entries_max,
+            clock_ns=time.monotonic_ns,
+            numbering=threading.Lock() if threaded else contextlib.nullcontext(),
         )
         self.market_lane = MarketLane(entries_max=market_entries_max, clock_ns=time.monotonic_ns)
         self.quote = self.market_lane.open(channel("quotes", conflates=True))
         self.trade = self.market_lane.open(channel("trades", conflates=False))
+        shipper = ExecShipper(
+            self.exec_lane,
+            self.metrics,
+            scope=self.exec_lane.producer,
+            journal=None,
+            lease=None,
+            batch_entries_max=batch_entries_max,
+            in_flight_max=exec_in_flight_max,
+        )
         self.publisher = Publisher(
             Target(port=target) if isinstance(target, int) else target,
-            self.exec_lane,
+            shipper,
             self.market_lane,
             self.metrics,
-            batch_entries_max=batch_entries_max,
             in_flight_max=in_flight_max,
             backoff_seconds_max=0.05,
             reply_seconds_max=reply_seconds_max,
@@ -242,17 +258,33 @@ def exec_entries(client: redis.Redis, kind: str) -> list[dict[str, str]]:
 
 
 def check_exec(rig: Rig, client: redis.Redis) -> None:
-    """The law of the exec lane: without its repeats, each stream is what was appended, in order."""
+    """The law of the exec lane: each stream is what was appended, each entry once, in order."""
     for kind, appended in rig.appended.items():
-        first: dict[tuple[str, str], dict[str, str]] = {}
-        for fields in exec_entries(client, kind):
-            known = first.setdefault((fields["producer"], fields["seq"]), fields)
-            assert known == fields, "two different entries have the same number"
-        assert [int(seq) for _, seq in first] == list(range(1, len(appended) + 1)), kind
-        field = STREAMS[kind].names[0]
-        assert [fields[field] for fields in first.values()] == appended, kind
+        rows = exec_entries(client, kind)
+        assert [int(row["seq"]) for row in rows] == list(range(1, len(appended) + 1)), kind
+        names = STREAMS[kind].names
+        wanted = [dict.fromkeys(names, text) for text in appended]
+        assert [{name: row[name] for name in names} for row in rows] == wanted, kind
+        assert {row["producer"] for row in rows} <= {rig.exec_lane.producer}
+        jseqs = [int(row["jseq"]) for row in rows]
+        assert jseqs == sorted(set(jseqs)), kind
 
 
 def numbers(client: redis.Redis, kind: str, symbol: str) -> list[int]:
     """Return the numbers of the market events in a stream, in order."""
     return [int(fields["n"]) for _, fields in client.xrange(key(kind, symbol))]
+
+
+def check_market(rig: Rig, client: redis.Redis, offered: dict[str, int]) -> None:
+    """The law of the market lane: of `offered` numbers, from 0, of trades of each symbol, what is
+    missing has been counted."""
+    missing = sum(
+        len(set(range(count)) - set(numbers(client, "trades", symbol)))
+        for symbol, count in offered.items()
+    )
+    counted = sum(
+        rig.count("market_dropped_total", kind="trades", reason=reason)
+        for reason in ("full", "refused", "wrongtype")
+    )
+    assert missing <= counted, f"{missing - counted} trades are missing and were not counted"
+    assert rig.count("events_processed_total", type="trade") == sum(offered.values())

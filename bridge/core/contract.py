@@ -8,6 +8,7 @@ All values are strings. See the README, "Stream contract", for their meaning.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import NamedTuple
 
 from bridge.core.fields import (
@@ -16,6 +17,7 @@ from bridge.core.fields import (
     FLAG,
     NAME,
     NS,
+    OPTIONAL_COUNT,
     OPTIONAL_DECIMAL,
     OPTIONAL_NS,
     ORDER_SIDE,
@@ -36,6 +38,11 @@ ORDER_STATUSES = (
     "cancel_rejected", "emulated", "released", "partially_filled", "filled",
 )
 # fmt: on
+
+
+STATE = FieldType(
+    "^(ACTIVE|REDUCING|DISABLED|HALTED|)$", "an execution state; empty when it did not change"
+)
 
 
 class ContractError(ValueError):
@@ -200,6 +207,25 @@ STREAMS: Mapping[str, Stream] = {
             tailed=True,
         ),
         Stream(
+            "control",
+            "exec:control",
+            {
+                "state": STATE,
+                "was": STATE,
+                "cause": NAME,
+                "reason": TEXT,
+                "scope": TEXT,
+                "canceled": OPTIONAL_COUNT,
+                "refused": OPTIONAL_COUNT,
+                "positions_left": OPTIONAL_COUNT,
+                "gate_ns": OPTIONAL_NS,
+                "done_ns": OPTIONAL_NS,
+                "ts_ns": NS,
+            },
+            {},
+            tailed=True,
+        ),
+        Stream(
             "quotes",
             "market.raw.{asset}.{symbol}",
             {
@@ -263,15 +289,35 @@ MARKET_KINDS = tuple(kind for kind, stream in STREAMS.items() if not stream.tail
 
 
 class Entry(NamedTuple):
-    """One exec entry as the source translated it: `values` in wire order, without the tail."""
+    """One exec entry as the source translated it: `values` in wire order, without the tail.
+
+    `once` is its identity, 16 bytes, when the same may be reported again and must not be kept
+    twice; empty otherwise.
+    """
 
     kind: str
     values: tuple[str, ...]
+    once: bytes = b""
 
 
-def entry(kind: str, values: Mapping[str, str]) -> Entry:
-    """Return an exec entry of `kind`. Raises ContractError when the fields are not the stream's."""
-    return Entry(kind, STREAMS[kind].pack(values))
+def entry(kind: str, values: Mapping[str, str], *, once: str = "") -> Entry:
+    """Return an exec entry of `kind`; `once` names what must not be kept twice.
+
+    Raises ContractError when the fields are not the stream's.
+    """
+    return Entry(kind, STREAMS[kind].pack(values), identity(once) if once else b"")
+
+
+def hole(stream: str, producer: str, first: int, last: int, ts_ns: int) -> Entry:
+    """Return what tells that numbers of a producer will never come: they are nowhere any more."""
+    values = dict.fromkeys(STREAMS["control"].names, "")
+    told = {"cause": "base", "reason": f"{stream} {producer} {first}-{last}", "ts_ns": str(ts_ns)}
+    return entry("control", values | told)
+
+
+def identity(text: str) -> bytes:
+    """Return the 16 bytes that stand for `text`: among 10^9 of them a pair is equal by 10^-21."""
+    return blake2b(text.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)

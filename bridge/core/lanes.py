@@ -10,18 +10,24 @@ lanes rely on nothing but the atomicity of `deque.append` and `deque.popleft`, a
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
 
 from bridge.core import contract, resp
 from bridge.core.contract import EXEC_KINDS, STREAMS, Entry, Names
 
 CHUNK_ENTRIES_MAX: Final = 256
+_ALONE: Final = nullcontext()
 
 
-class LaneFull(Exception):
-    """The exec lane holds all it may, and Redis confirms nothing: recording must stop."""
+class CannotRecord(Exception):
+    """An execution event could not be kept: trading has to halt, the process to end."""
+
+
+class LaneFull(CannotRecord):
+    """The exec lane holds all it may, and Redis confirms nothing."""
 
 
 class Refused(Exception):
@@ -32,48 +38,126 @@ class Refused(Exception):
         self.reason = reason
 
 
-@dataclass(slots=True)
+class Kept(NamedTuple):
+    """An exec entry as it is sent, `appended_ns` of the lane's clock, 0 when it is not known.
+
+    `data` are a number of RESP bulk strings, one behind the other: field names and values in turn.
+    `width` is how many, without those of the tail.
+    """
+
+    seq: int
+    jseq: int
+    width: int
+    data: bytes
+    appended_ns: int
+
+
+def tail_encoder(producer: str, version: int) -> Callable[[int, int], bytes]:
+    """Return the function that turns seq and jseq into the tail's names and values."""
+    first, second, third, fourth = (resp.bulk(name) for name in contract.TAIL)
+    lead = f"{first}{resp.bulk(producer)}{second}"
+    end = f"{fourth}{resp.bulk(str(version))}"
+
+    def encode(seq: int, jseq: int) -> bytes:
+        return f"{lead}{resp.bulk(str(seq))}{third}{resp.bulk(str(jseq))}{end}".encode()
+
+    return encode
+
+
 class ExecStream:
-    """What waits for one exec stream, oldest first, and how much of it is on the wire."""
+    """One exec stream: the numbers given, and the newest entries, as far as memory holds them.
 
-    kind: str
-    key: str
-    encode: Callable[[Sequence[str]], bytes]
-    seq: int = 0
-    in_flight: int = 0
-    # (the whole XADD, when it was appended): kept until acknowledged.
-    entries: deque[tuple[bytes, int]] = field(default_factory=deque)
+    `seq` is the last number given, `sent` the highest that may have reached Redis, `acknowledged`
+    the last that is known to be there. `window` holds numbers that rise, up to the last one given;
+    it may begin behind what Redis has confirmed when the journal holds the rest.
+    """
 
-    def take(self, limit: int) -> list[bytes]:
-        """Put up to `limit` of the oldest entries on the wire and return them.
+    def __init__(
+        self, kind: str, key: str, numbering: AbstractContextManager[object] = _ALONE
+    ) -> None:
+        self.numbering = numbering
+        self.kind = kind
+        self.key = key
+        self.index = EXEC_KINDS.index(kind)
+        self.names = STREAMS[kind].names
+        self.encode = resp.pairs_encoder(self.names)
+        self.seq = 0
+        self.sent = 0
+        self.acknowledged = 0
+        self.window: deque[Kept] = deque()
 
-        Empty while a batch is in flight: one batch a stream at a time is what keeps the order of
-        a stream when a batch is refused.
+    def take(self, seq: int, entries_max: int, upto_jseq: int | None) -> list[Kept]:
+        """Return up to `entries_max` entries that follow each other, the first at `seq` or behind.
+
+        None beyond `upto_jseq` (None: no such bound). They stay until they are acknowledged.
         """
-        if self.in_flight:
-            return []
-        batch = [self.entries[i][0] for i in range(min(limit, len(self.entries)))]
-        self.in_flight = len(batch)
-        return batch
+        window = self.window
+        taken: list[Kept] = []
+        with self.numbering:
+            for place in range(self._place(seq), len(window)):
+                kept = window[place]
+                if upto_jseq is not None and kept.jseq > upto_jseq:
+                    break
+                if len(taken) == entries_max or (taken and kept.seq != taken[-1].seq + 1):
+                    break
+                taken.append(kept)
+        return taken
 
-    def acknowledge(self, count: int) -> int:
-        """Forget the `count` oldest entries; return when the first was appended, in ns."""
-        first_ns = self.entries[0][1] if count else 0
-        for _ in range(count):
-            self.entries.popleft()
-        self.in_flight = 0
-        return first_ns
+    def holds(self, seq: int) -> bool:
+        """Return whether memory reaches back to `seq`."""
+        with self.numbering:
+            return bool(self.window) and self.window[0].seq <= seq
+
+    def acknowledge(self, seq: int) -> None:
+        """Forget what Redis has confirmed, all up to `seq`; a lower number than before is noted."""
+        self.acknowledged = seq
+        window = self.window
+        with self.numbering:
+            while window and window[0].seq <= seq:
+                window.popleft()
+
+    def _place(self, seq: int) -> int:
+        """Return where `seq`, or the first number behind it, stands: seldom far from the guess."""
+        window = self.window
+        if not window:
+            return 0
+        place = min(max(0, seq - window[0].seq), len(window))
+        while place and window[place - 1].seq >= seq:
+            place -= 1
+        return place
 
 
-def _stream(kind: str, key: str) -> ExecStream:
-    return ExecStream(kind, key, resp.xadd_encoder(key, tuple(STREAMS[kind].fields)))
+# record(kind, seq, jseq, width, once, payload)
+type Record = Callable[[int, int, int, int, bytes, bytes], None]
+
+
+class Known(Protocol):
+    """A set of identities of entries (`Entry.once`)."""
+
+    def __contains__(self, once: bytes) -> bool: ...
+    def add(self, once: bytes) -> None: ...
+
+
+class Held(NamedTuple):
+    """What is recorded of the present producer: by kind the first and the last seq, the last jseq.
+
+    A last that is below its first: nothing.
+    """
+
+    producer: str
+    seqs: Mapping[str, tuple[int, int]]
+    jseq: int
 
 
 class ExecLane:
-    """Orders, fills, positions, account and funding: numbered, kept until acknowledged.
+    """Orders, fills, positions, account, funding and control: numbered, kept until acknowledged.
 
-    `entries_max` bounds what is kept; an append beyond it asks `on_full`, which makes room (a
-    backtest waits) or not (live), and raises LaneFull in the second case.
+    `record` writes an entry down before it is kept; what it raises the caller gets, and the entry
+    has no number then. What is `known` already is not kept. With `spills` memory keeps the newest
+    `entries_max` of each stream, and the rest is read back from where it was recorded. Without, it
+    keeps all, and an append beyond `entries_max` asks `on_full`, which makes room (a backtest
+    waits) or not (live); then LaneFull is raised. `numbering` is held while a number is given: a
+    lock where several threads append, as Nautilus does, whose timers have a thread of their own.
     """
 
     def __init__(
@@ -83,50 +167,91 @@ class ExecLane:
         producer: str,
         entries_max: int,
         clock_ns: Callable[[], int],
+        record: Record | None = None,
+        known: Known | None = None,
+        spills: bool = False,
+        numbering: AbstractContextManager[object] = _ALONE,
     ) -> None:
-        self.producer = producer
         self.entries_max = entries_max
         self.wake: Callable[[], None] = _nothing
         self.on_full: Callable[[], None] = _nothing
         self.on_entry: Callable[[str, tuple[str, ...]], None] | None = None
-        self.streams = {kind: _stream(kind, names.key(kind)) for kind in EXEC_KINDS}
+        self.on_repeat: Callable[[], None] = _nothing
+        # Told, on the publisher's loop, why nothing more can be kept: trading has to end.
+        self.on_failure: Callable[[Exception], None] = _nothing_with
+        self.streams = {kind: ExecStream(kind, names.key(kind), numbering) for kind in EXEC_KINDS}
         self._clock_ns = clock_ns
-        self._jseq = 0
+        self._record = record
+        self._known = known
+        self._spills = spills
+        self.numbering = numbering
+        self.begin(Held(producer, {}, 0))
+
+    def begin(self, held: Held) -> None:
+        """Go on numbering behind what is recorded; forget what is in memory."""
+        self.producer = held.producer
+        self._tail = tail_encoder(held.producer, contract.VERSION)
+        self._jseq = held.jseq
+        for kind, stream in self.streams.items():
+            first, stream.seq = held.seqs.get(kind, (1, 0))
+            stream.acknowledged = first - 1
+            stream.sent = 0
+            stream.window.clear()
 
     def append(self, entry: Entry) -> None:
-        """Number the entry and keep it. Raises LaneFull when there is no room for it."""
-        if self.backlog >= self.entries_max:
+        """Number the entry and keep it, once. Raises CannotRecord when it cannot be kept."""
+        if self.is_full:
             self.on_full()
-            if self.backlog >= self.entries_max:
-                self.streams[entry.kind].seq += 1  # lost: readers see it as a gap
-                self._jseq += 1
+            if self.is_full:
+                with self.numbering:
+                    self.streams[entry.kind].seq += 1  # lost: readers see it as a gap
+                    self._jseq += 1
                 raise LaneFull(
                     f"{self.entries_max} execution entries wait for Redis (exec.entries_max)"
                 )
+        self.append_always(entry)
+
+    def append_always(self, entry: Entry) -> None:
+        """As `append`, room or not. Raises what `record` raises."""
         stream = self.streams[entry.kind]
-        seq, jseq = stream.seq + 1, self._jseq + 1
-        tail = (self.producer, str(seq), str(jseq), str(contract.VERSION))
-        values = entry.values + tail
-        stream.entries.append((stream.encode(values), self._clock_ns()))
-        stream.seq, self._jseq = seq, jseq  # not before: an entry that cannot be encoded has none
+        payload = stream.encode(entry.values)
+        width = 2 * len(entry.values)
+        with self.numbering:
+            if entry.once and self._known is not None and entry.once in self._known:
+                self.on_repeat()
+                return
+            seq, jseq = stream.seq + 1, self._jseq + 1
+            if self._record is not None:
+                self._record(stream.index, seq, jseq, width, entry.once, payload)
+            data = payload + self._tail(seq, jseq)
+            if self._spills and len(stream.window) >= self.entries_max:
+                stream.window.popleft()
+            stream.window.append(Kept(seq, jseq, width, data, self._clock_ns()))
+            stream.seq, self._jseq = seq, jseq
+            if entry.once and self._known is not None:
+                self._known.add(entry.once)
         self.wake()
         if self.on_entry is not None:
-            self.on_entry(entry.kind, values)
+            tail = (self.producer, str(seq), str(jseq), str(contract.VERSION))
+            self.on_entry(entry.kind, entry.values + tail)
 
-    def reset(self) -> None:
-        """Take everything off the wire: the connection is gone, what was unconfirmed goes again."""
-        for stream in self.streams.values():
-            stream.in_flight = 0
+    @property
+    def is_full(self) -> bool:
+        """Whether memory holds as much as it may, and nothing of it can go."""
+        held = sum([len(stream.window) for stream in self.streams.values()])
+        return not self._spills and held >= self.entries_max
+
+    @property
+    def jseq(self) -> int:
+        """The last number given across all streams."""
+        return self._jseq
 
     @property
     def backlog(self) -> int:
         """Entries that Redis has not confirmed."""
-        return sum([len(stream.entries) for stream in self.streams.values()])
-
-    @property
-    def in_flight(self) -> int:
-        """Entries on the wire."""
-        return sum([stream.in_flight for stream in self.streams.values()])
+        if self._record is None:
+            return sum([len(stream.window) for stream in self.streams.values()])
+        return sum([stream.seq - stream.acknowledged for stream in self.streams.values()])
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,6 @@ class ReplyError:
     @property
     def kind(self) -> str:
         """One of the closed set of metric label values, `other` for what is not named there."""
-        if self.code == "EXECABORT":  # "... because of: OOM command not allowed ..."
-            return ERROR_KINDS.get(self.message.partition("because of: ")[2].split(" ")[0], "other")
         return ERROR_KINDS.get(self.code, "other")
 
 
@@ -84,17 +82,26 @@ def xadd_prefix(key: str, fields: int, maxlen: int | None = None) -> str:
     return f"*{len(words) + 2 * fields}\r\n{''.join([bulk(word) for word in words])}"
 
 
-def xadd_encoder(key: str, names: Sequence[str]) -> Callable[[Sequence[str]], bytes]:
-    """Return the function that turns values, as many as `names`, into an XADD to `key`."""
-    prefix = xadd_prefix(key, len(names))
+def pairs_encoder(names: Sequence[str]) -> Callable[[Sequence[str]], bytes]:
+    """Return the function that turns values, as many as `names`, into names and values in turn."""
     leads = [bulk(name) for name in names]
 
     def encode(values: Sequence[str]) -> bytes:
         pairs = zip(leads, values, strict=True)
-        fields = [f"{lead}{header(value)}{value}\r\n" for lead, value in pairs]
-        return f"{prefix}{''.join(fields)}".encode()
+        return "".join([f"{lead}{header(value)}{value}\r\n" for lead, value in pairs]).encode()
 
     return encode
+
+
+def pairs(data: bytes) -> dict[str, str]:
+    """Return the names and values that stand in `data` in turn, as bulk strings."""
+    words, at = [], 0
+    while at < len(data):
+        end = data.index(b"\r\n", at)
+        length = int(data[at + 1 : end])
+        words.append(data[end + 2 : end + 2 + length].decode())
+        at = end + 4 + length
+    return dict(zip(words[::2], words[1::2], strict=True))
 
 
 def is_id(reply: Reply) -> bool:

@@ -6,8 +6,9 @@
     ...
     await bridge.stop()
 
-It publishes only, and never gates an order. Execution events are kept in memory until Redis has
-confirmed them, and sent again after an outage: at least once, (producer, seq) tells repeats.
+It publishes only, and never gates an order. With `journal.directory` set execution events are
+written down before the node goes on, and get to Redis exactly once, whatever is killed. Without,
+they are kept in memory until Redis has confirmed them: at least once, as long as the process lives.
 """
 
 import sys
@@ -28,12 +29,13 @@ from bridge import config
 from bridge import log as logs
 from bridge.assembly import make_publisher
 from bridge.core.contract import Names
-from bridge.core.lanes import LaneFull
 from bridge.exits import Exit
 from bridge.handlers import Handler, Handlers
+from bridge.lease import Lease
 from bridge.metrics import Metrics
-from bridge.preflight import prepare_redis
+from bridge.preflight import prepare_redis, release
 from bridge.publisher import Publisher, PublisherThread
+from bridge.records import Records
 from bridge.settings import Config, MarketSettings
 
 if TYPE_CHECKING:  # the self-test runs without Nautilus
@@ -68,7 +70,9 @@ class NautilusRedisBridge:
         self._tap: Tap | None = None
         self._names: Names | None = None
         self._runner: asyncio.Task[None] | PublisherThread | None = None
-        self._failure: LaneFull | None = None
+        self._failure: Exception | None = None
+        self._records: Records | None = None
+        self._lease: Lease | None = None
         self._stopped = False
 
     def register_fill_handler(self, handler: Handler) -> None:
@@ -84,8 +88,11 @@ class NautilusRedisBridge:
         self._handlers.by_kind["orders"].append(handler)
 
     def attach(self, target: "TradingNode | BacktestEngine") -> None:
-        """Tap `target`, before it runs. Raises RuntimeError when attached already, ValueError for
-        a node that mixes real and sandbox execution without `streams.prefix`."""
+        """Tap `target`, before it runs; with `journal.directory` set, open the journal.
+
+        Raises RuntimeError when attached already, ValueError for a node that mixes real and sandbox
+        execution without `streams.prefix`, bridge.exits.Exit when the journal cannot be used.
+        """
         from nautilus_trader.backtest.engine import BacktestEngine
 
         from integrations.nautilus.feed import feed_of
@@ -115,12 +122,13 @@ class NautilusRedisBridge:
             maxlen=settings.market.maxlen,
             on_failure=self._fail,
         )
+        journal = None if self._records is None else self._records.journal
         log.info(
             "bridge.attached",
             producer=publisher.exec.lane.producer,
             prefix=names.prefix,
-            delivery="at least once, from memory",
-            entries_max=settings.exec.entries_max,
+            delivery="at least once, from memory" if journal is None else "exactly once",
+            journal=None if journal is None else str(journal.directory),
         )
 
     async def start(self) -> None:
@@ -135,7 +143,9 @@ class NautilusRedisBridge:
             raise RuntimeError("this bridge is started already")
         if self._stopped:
             raise RuntimeError("this bridge was stopped; make another one for another run")
-        await asyncio.to_thread(prepare_redis, self._url, self._config, self._names)
+        await asyncio.to_thread(
+            prepare_redis, self._url, self._config, self._names, lease=self._lease
+        )
         if self._publisher.threaded:
             self._runner = PublisherThread(self._publisher)
             self._runner.start()
@@ -146,8 +156,9 @@ class NautilusRedisBridge:
     async def stop(self) -> None:
         """Publish what is left, for at most 5 s; end. Twice is harmless.
 
-        Call it when the node has stopped: its last events come late. Raises LaneFull when
-        execution events were lost, and whatever else ended the publisher.
+        Call it when the node has stopped: its last events come late. Raises
+        bridge.core.lanes.CannotRecord when execution events were lost, bridge.exits.Exit when the
+        journal failed or another bridge took this one's place, and whatever else ended it.
         """
         runner, self._runner = self._runner, None
         self._stopped = runner is not None or self._stopped
@@ -156,6 +167,7 @@ class NautilusRedisBridge:
         finally:
             if self._tap is not None:
                 self._tap.detach()
+            await self._close_records()
         failure, self._failure = self._failure, None
         if not drained:
             log.error("bridge.unpublished", **self.unpublished)
@@ -175,6 +187,15 @@ class NautilusRedisBridge:
         if not runner.cancelled():
             runner.result()
         return drained
+
+    async def _close_records(self) -> None:
+        """Give lease and journal back; what Redis has not confirmed stays in the journal."""
+        records, self._records = self._records, None
+        if records is None:
+            return
+        if self._lease is not None:
+            await asyncio.to_thread(release, self._url, self._lease)
+        records.close()
 
     @property
     def prefix(self) -> str:
@@ -209,12 +230,22 @@ class NautilusRedisBridge:
 
     def _make_publisher(self, names: Names, *, trader_id: str, threaded: bool) -> Publisher:
         settings = self._config
+        producer_id = settings.producer.id or trader_id
+        if settings.journal_directory is not None:
+            self._records = Records.open(_recording(settings, names, threaded), producer_id)
+            self._lease = Lease.make(
+                [f"bridge:lease:{producer_id}"],
+                seconds=settings.producer.lease_seconds,
+                uuid=self._records.journal.head.uuid,
+            )
         publisher = make_publisher(
             settings,
             names,
             self.metrics,
             url=self._url,
-            producer_id=settings.producer.id or trader_id,
+            producer_id=producer_id,
+            records=self._records,
+            lease=self._lease,
             threaded=threaded,
         )
         self._handlers.waits = threaded
@@ -222,8 +253,23 @@ class NautilusRedisBridge:
         publisher.exec.lane.on_entry = self._handlers.offer
         return publisher
 
-    def _fail(self, error: LaneFull) -> None:
-        self._failure = error
+    def _fail(self, error: Exception) -> None:
+        if self._failure is None:
+            self._failure = error
+            log.critical("bridge.cannot_record", problem=str(error), remedy="end the node")
+
+
+def _recording(settings: Config, names: Names, is_backtest: bool) -> Config:
+    """Return where to record: a backtest, whose streams are its own, in a folder of its own."""
+    streams = settings.streams.model_copy(update={"prefix": names.prefix})
+    settings = settings.model_copy(update={"streams": streams})
+    folder = settings.journal_directory
+    if not is_backtest or folder is None:
+        return settings
+    run = folder / (names.prefix.strip(":").replace(":", "-") or "backtest")
+    journal = settings.journal.model_copy(update={"directory": None})
+    state = settings.state.model_copy(update={"directory": run})
+    return settings.model_copy(update={"journal": journal, "state": state})
 
 
 def _name_failure(task: asyncio.Task[None]) -> None:

@@ -48,12 +48,13 @@ class Fills:
 
     def entry(self, event: OrderFilled) -> Entry:
         """Return the entry; to be called in the exact decimal context."""
+        fill_id = self._fill_id(event)
         instrument = self._cache.instrument(event.instrument_id)
         fee = event.commission
         return contract.entry(
             "fills",
             {
-                "fill_id": self._fill_id(event),
+                "fill_id": fill_id,
                 "cl_ord_id": event.client_order_id.value,
                 "price": text(event.last_px),
                 "qty": text(event.last_qty),
@@ -76,6 +77,7 @@ class Fills:
                 "recon": flag(event.reconciliation),
                 "event_id": event.id.value,
             },
+            once=f"fill|{fill_id}",
         )
 
     def _fill_id(self, event: OrderFilled) -> str:

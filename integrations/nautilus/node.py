@@ -19,13 +19,17 @@ from nautilus_trader.config import (
     LoggingConfig,
     TradingNodeConfig,
 )
+from nautilus_trader.core.uuid import UUID4
+from nautilus_trader.execution.messages import CancelOrder
 from nautilus_trader.live.node import TradingNode
+from nautilus_trader.model.enums import TradingState
 from nautilus_trader.model.identifiers import InstrumentId, TraderId
+from nautilus_trader.system.kernel import NautilusKernel
 from nautilus_trader.trading.strategy import Strategy
 
 import bridge
 from bridge.core.contract import Names
-from bridge.core.lanes import ExecLane, LaneFull, MarketLane, Refused
+from bridge.core.lanes import ExecLane, MarketLane, Refused
 from bridge.exits import BAD_DATA, CANNOT_RECORD, CONFIGURATION, RESTART, UNAVAILABLE, Exit
 from bridge.metrics import Metrics
 from bridge.settings import Config, MarketSettings
@@ -203,15 +207,38 @@ class NodeSource:
             await asyncio.sleep(0.01)
         log.info("node.running", trader_id=self._config.node.trader_id)
 
-    def _fail(self, error: LaneFull) -> None:
+    def _fail(self, error: Exception) -> None:
+        """Stop trading at once, then the node. Any thread that Nautilus trades on may come here."""
+        self.node.kernel.risk_engine.set_trading_state(TradingState.HALTED)
+        if not isinstance(error, Exit):
+            error = Exit(CANNOT_RECORD, f"cannot record execution events: {error}")
+        self.node.get_event_loop().call_soon_threadsafe(self._end, error)
+
+    def _end(self, error: Exit) -> None:
+        """Cancel what is open, and have `run` raise `error`."""
         if not self._failure.done():
-            self._failure.set_exception(
-                Exit(CANNOT_RECORD, f"cannot record execution events: {error}")
-            )
+            self._failure.set_exception(error)
+            cancel_all(self.node.kernel)
 
     def _native_backing_closed(self) -> float:
         backing = self.node.kernel.msgbus_database
         return float(backing is not None and backing.is_closed())
+
+
+def cancel_all(kernel: NautilusKernel) -> None:
+    """Send a cancel for every order that is open, emulated or on its way."""
+    cache = kernel.cache
+    for order in (*cache.orders_open(), *cache.orders_emulated(), *cache.orders_inflight()):
+        command = CancelOrder(
+            trader_id=order.trader_id,
+            strategy_id=order.strategy_id,
+            instrument_id=order.instrument_id,
+            client_order_id=order.client_order_id,
+            venue_order_id=order.venue_order_id,
+            command_id=UUID4(),
+            ts_init=kernel.clock.timestamp_ns(),
+        )
+        kernel.msgbus.send("ExecEngine.execute", command)
 
 
 def load_strategy(path: str, instrument_ids: Sequence[InstrumentId]) -> Strategy:

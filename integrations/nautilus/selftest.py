@@ -76,7 +76,7 @@ async def emit_recorded(url: str) -> Emitted:
         Config(), contract.default_names(), Metrics(), url=url, producer_id="RECORDED-001"
     )
     lane = publisher.exec.lane
-    emitted: Emitted = {kind: [] for kind, _ in entries}
+    emitted: Emitted = {entry.kind: [] for entry in entries}
 
     def keep(kind: str, values: tuple[str, ...]) -> None:
         emitted[kind].append(contract.to_dict(kind, values))

@@ -20,7 +20,7 @@ from nautilus_trader.model.identifiers import AccountId
 from nautilus_trader.system.kernel import NautilusKernel
 
 from bridge.core.contract import Entry, Names
-from bridge.core.lanes import Channel, ExecLane, LaneFull, MarketLane, Refused
+from bridge.core.lanes import CannotRecord, Channel, ExecLane, MarketLane, Refused
 from bridge.metrics import EVENT_TYPE_OF, Metrics
 from bridge.publisher import safe_repr
 from integrations.nautilus import market
@@ -58,8 +58,8 @@ def in_sandbox(node: TradingNode) -> list[bool]:
 class Tap:
     """Feeds both lanes from one kernel's message bus.
 
-    `on_failure` is told once when the exec lane can take no more: from then on execution events
-    are lost, and the process must end.
+    `on_failure` becomes that of the exec lane: it is told when execution events cannot be kept any
+    more, from whatever side that shows; trading has to end then.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Tap:
         names: Names,
         venue_alias: Mapping[str, str],
         maxlen: int,
-        on_failure: Callable[[LaneFull], None],
+        on_failure: Callable[[Exception], None],
     ) -> None:
-        self.lost = 0
+        self._has_lost = False
         self._kernel = kernel
         self._exec_lane = exec_lane
         self._metrics = metrics
-        self._on_failure = on_failure
+        exec_lane.on_failure = on_failure
         self._runs: dict[AccountId, str] = {}
         self._resets = 0
         self._translator = Translator(kernel.cache, venue_alias=venue_alias, run_of=self._run_of)
@@ -155,8 +155,8 @@ class Tap:
                     self._exec_lane.append(entry)
                 if entries:  # the first tells the type: a fill's stands before its order's
                     self._metrics.events_processed[EVENT_TYPE_OF[entries[0].kind]].inc()
-            except LaneFull as error:
-                self._fail(error)
+            except CannotRecord as error:
+                self._lose(event, error)
             except Exception as error:  # noqa: BLE001 - Nautilus must never see it
                 self._refuse(event, error)
 
@@ -169,12 +169,13 @@ class Tap:
             self._runs.clear()
             self._translator.reset()
 
-    def _fail(self, error: LaneFull) -> None:
-        self.lost += 1
+    def _lose(self, event: Any, error: CannotRecord) -> None:
+        """Name an execution event that could not be kept: this line is all that is left of it."""
         self._metrics.events_refused["full"].inc()
-        if self.lost == 1:
-            log.critical("exec.full", problem=str(error), losing="execution events from now on")
-            self._on_failure(error)
+        log.critical("exec.lost", problem=str(error), event_text=safe_repr(event))
+        if not self._has_lost:
+            self._has_lost = True
+            self._exec_lane.on_failure(error)
 
     def _refuse(self, event: Any, error: Exception) -> None:
         """Name an execution event that could not be translated: each one, nothing else tells."""

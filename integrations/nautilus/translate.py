@@ -65,6 +65,10 @@ STATUS_OF: Final[Mapping[type[OrderEvent], str]] = {
 }
 
 
+# A second report of one of these says nothing new. An order filled is told of by its fill.
+ENDS: Final = ("rejected", "canceled", "expired")
+
+
 class Translator:
     """Turns execution events into entries.
 
@@ -81,6 +85,7 @@ class Translator:
     ) -> None:
         self._cache = cache
         self._venue_alias = venue_alias
+        self._run_of = run_of
         self._fills = Fills(cache, venue_alias=venue_alias, run_of=run_of)
         self._positions = Positions(cache, venue_alias=venue_alias)
         # Fills that an order did not take, because it was rejected or had expired before.
@@ -102,11 +107,14 @@ class Translator:
         order = self._cache.order(event.client_order_id)
         if isinstance(event, OrderFilled):
             status = self._status_of_fill(event, order)
-            return (self._fills.entry(event), self._order(event, status, order))
+            fill = self._fills.entry(event)
+            fill_id = fill.values[0]
+            return (fill, self._order(event, status, order, once=f"order|{fill_id}"))
         known = STATUS_OF.get(type(event))
         if known is None:
             raise Refused("unknown", f"order event of unknown class {type(event).__name__}")
-        return (self._order(event, known, order),)
+        once = self._end_of(event) if known in ENDS else ""
+        return (self._order(event, known, order, once=once),)
 
     @exactly
     def position(self, event: PositionEvent | PositionAdjusted) -> Sequence[Entry]:
@@ -144,7 +152,19 @@ class Translator:
             )
         return entries
 
-    def _order(self, event: OrderEvent, status: str, order: Any) -> Entry:
+    def _end_of(self, event: OrderEvent) -> str:
+        """Return what tells this end of an order from any other, empty when it may come again.
+
+        A client's order id alone does not: a backtest gives the same ones in every run. A submit
+        whose outcome is unknown is no end.
+        """
+        if event.account_id is None or getattr(event, "reason", None) == "UNKNOWN":
+            return ""
+        order_id = value(event.venue_order_id) or event.client_order_id.value
+        where = (event.account_id.value, event.instrument_id.value, self._run_of(event.account_id))
+        return "|".join([STATUS_OF[type(event)], *where, order_id])
+
+    def _order(self, event: OrderEvent, status: str, order: Any, *, once: str = "") -> Entry:
         return contract.entry(
             "orders",
             {
@@ -161,6 +181,7 @@ class Translator:
                 "recon": flag(event.reconciliation),
                 "event_id": event.id.value,
             },
+            once=once,
         )
 
     def _terms(self, event: OrderEvent, order: Any) -> dict[str, str]:

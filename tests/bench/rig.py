@@ -7,7 +7,7 @@ import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ from nautilus_trader.model.objects import FIXED_PRECISION
 
 from bridge.core.contract import default_names
 from bridge.core.lanes import Channel, ExecLane, MarketLane
+from bridge.exec_shipper import ExecShipper
 from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.publisher import Publisher
@@ -133,12 +134,20 @@ class Rig:
         self.market_lane = MarketLane(
             entries_max=settings.market.entries_max, clock_ns=time.monotonic_ns
         )
+        shipper = ExecShipper(
+            self.exec_lane,
+            self.metrics,
+            scope=self.exec_lane.producer,
+            journal=None,
+            lease=None,
+            batch_entries_max=settings.exec.batch_entries_max,
+            in_flight_max=settings.exec.in_flight_max,
+        )
         self.publisher = publisher(
             Target.from_url(server.url),
-            self.exec_lane,
+            shipper,
             self.market_lane,
             self.metrics,
-            batch_entries_max=settings.exec.batch_entries_max,
             in_flight_max=settings.market.in_flight_max,
             backoff_seconds_max=settings.redis.reconnect_seconds_max,
             reply_seconds_max=settings.redis.reply_timeout_seconds,
@@ -149,20 +158,9 @@ class Rig:
         """Market events that Redis has not confirmed."""
         return self.publisher.unpublished["market"]
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Publish while the body runs."""
-        task = asyncio.create_task(self.publisher.run())
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS_MAX):
-                while self.publisher.problem is not None:  # noqa: ASYNC110 - nothing tells it
-                    await asyncio.sleep(0.001)
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
+        return publishing(self.publisher)
 
     async def drained(self) -> None:
         """Return when Redis has confirmed everything. Raises TimeoutError after 30 s."""
@@ -204,6 +202,22 @@ class Rig:
             maxlen=maxlen,
             on_failure=fail,
         )
+
+
+@asynccontextmanager
+async def publishing(publisher: Publisher) -> AsyncIterator[None]:
+    """Publish while the body runs, which begins when Redis is reached."""
+    task = asyncio.create_task(publisher.run())
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            while publisher.problem is not None:  # noqa: ASYNC110 - nothing tells it
+                await asyncio.sleep(0.001)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
 
 
 def publishes(made: BacktestEngine) -> Emit:

@@ -98,7 +98,7 @@ def _redis_py(bench: Bench, rounds: int, count: int, send: Send) -> Iterator[Rou
     with bench.server() as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
 
         async def run() -> float:
-            async with _client(server) as client:
+            async with client_of(server) as client:
                 start = time.perf_counter()
                 await send(client, fields)
                 return (time.perf_counter() - start) / entries
@@ -107,7 +107,8 @@ def _redis_py(bench: Bench, rounds: int, count: int, send: Send) -> Iterator[Rou
 
 
 @asynccontextmanager
-async def _client(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+async def client_of(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    """Yield redis-py's asyncio client, connected; it never retries."""
     client = redis.asyncio.Redis(host=HOST, port=server.port, retry=Retry(NoBackoff(), 0))
     await client.ping()
     try:

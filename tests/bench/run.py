@@ -24,6 +24,7 @@ from bridge.embedded_redis import find_redis_server
 from bridge.exits import UNAVAILABLE
 from tests.bench.faults import kill_lost, stall_drain
 from tests.bench.machine import Bench, Cpus, Round
+from tests.bench.recording import exec_lane, exec_latency, journal_append
 from tests.bench.rig import Rig
 from tests.bench.rivals import native_buffered, redis_py_pipeline, redis_py_xadd
 from tests.bench.steady import latency_10k, latency_50k, memory_1m
@@ -66,6 +67,9 @@ ROWS = (
     Row("kill_lost", "entries", "<=", 0, kill_lost),
     Row("streams_1000", "x 1 stream", "<=", 1.25, streams_1000),
     Row("memory_1m", "MiB", "<=", 30, memory_1m),
+    Row("journal_append", "x write()", "<=", 3, journal_append, rounds=9),
+    Row("exec_lane", "x redis-py", ">=", 3, exec_lane),
+    Row("exec_latency", "x fdatasync+PING", "<=", 3, exec_latency),
 )
 NAMES = [row.name for row in ROWS]
 # First in the process: a heap that other rows have stretched would hide what this one takes.

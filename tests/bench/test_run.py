@@ -16,6 +16,7 @@ NAMES = [
     *("sink", "sink_sparse", "bus", "engine", "native_buffered"),
     *("redis_py_pipeline", "redis_py_xadd", "latency_10k", "latency_50k"),
     *("stall_drain", "kill_lost", "streams_1000", "memory_1m"),
+    *("journal_append", "exec_lane", "exec_latency"),
 ]
 AT_LEAST = run.Row("speed", "x", ">=", 2.0, run.memory_1m)
 

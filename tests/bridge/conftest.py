@@ -2,14 +2,19 @@
 
 import contextlib
 import itertools
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bridge.__main__ import main
+from bridge.daemon import STOP_SIGNALS
 from integrations.binance import sample
-from tests.bridge.processes import Daemon
+from tests.bridge.processes import Daemon, Ended, environment
+
+type Run = Callable[..., Ended]
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +38,20 @@ def start(dataset: Path, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
             return daemons.enter_context(Daemon(folder, *words, **given))
 
         yield run
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Return `run(**settings)`: the command in this process, for what ends before the loop runs."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+    def call(**settings: str) -> Ended:
+        monkeypatch.setattr("os.environ", environment(settings))
+        return Ended(main(["run"]), *capsys.readouterr())
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

@@ -38,11 +38,11 @@ def eventually[T](probe: Callable[[], T], what: str, *, seconds_max: float = SEC
 
 
 def is_dense(client: redis.Redis, key: str) -> bool:
-    """Return whether the distinct seq of every producer in a stream are 1, 2, 3, ..."""
-    seen: dict[str, set[int]] = {}
+    """Return whether the seq of every producer in a stream are 1, 2, 3, ..., each once."""
+    seen: dict[str, list[int]] = {}
     for _, fields in client.xrange(key):
-        seen.setdefault(fields["producer"], set()).add(int(fields["seq"]))
-    return bool(seen) and all(each == set(range(1, len(each) + 1)) for each in seen.values())
+        seen.setdefault(fields["producer"], []).append(int(fields["seq"]))
+    return bool(seen) and all(each == list(range(1, len(each) + 1)) for each in seen.values())
 
 
 def loading(make_redis: Callable[..., RedisServer], *, seconds: float) -> RedisServer:

@@ -123,15 +123,17 @@ def test_a_list_in_a_variable_is_comma_separated() -> None:
 
 
 def test_an_empty_variable_unsets(toml: Path) -> None:
-    """An empty URL, id or rate means unset, also over a file that sets it."""
-    toml.write_text('[redis]\nurl = "redis://h"\n[replay]\nrate = 5\n[producer]\nid = "a"\n')
-
-    config = load(
-        toml,
-        environ={"BRIDGE_REDIS__URL": "", "BRIDGE_REPLAY__RATE": "", "BRIDGE_PRODUCER__ID": ""},
+    """An empty URL, id, rate or folder means unset, also over a file that sets it."""
+    toml.write_text(
+        '[redis]\nurl = "redis://h"\n[replay]\nrate = 5\n[producer]\nid = "a"\n'
+        '[state]\ndirectory = "s"\n[journal]\ndirectory = "j"\n'
     )
+    names = ("REDIS__URL", "REPLAY__RATE", "PRODUCER__ID", "STATE__DIRECTORY", "JOURNAL__DIRECTORY")
+
+    config = load(toml, environ={f"BRIDGE_{name}": "" for name in names})
 
     assert (config.redis.url, config.replay.rate, config.producer.id) == (None, None, None)
+    assert (config.state_directory, config.journal_directory) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +154,33 @@ def test_the_producer_is_named_after_the_trader() -> None:
     """The id in force is the one given, else the trader id."""
     assert from_env(BRIDGE_NODE__TRADER_ID="DESK-7").producer_id == "DESK-7"
     assert from_env(BRIDGE_PRODUCER__ID="p1").producer_id == "p1"
+
+
+@pytest.mark.parametrize(
+    ("environ", "state", "journal"),
+    [
+        ({}, None, None),
+        ({"BRIDGE_STATE__DIRECTORY": "/s"}, "/s", "/s/journal"),
+        ({"BRIDGE_JOURNAL__DIRECTORY": "/j"}, "/j", "/j"),
+        ({"BRIDGE_STATE__DIRECTORY": "/s", "BRIDGE_JOURNAL__DIRECTORY": "/j"}, "/s", "/j"),
+    ],
+)
+def test_folders_in_force(environ: dict[str, str], state: str | None, journal: str | None) -> None:
+    """The journal lies below the state's folder, or apart; each alone stands for both."""
+    config = load(None, environ=environ)
+
+    assert config.state_directory == (Path(state) if state else None)
+    assert config.journal_directory == (Path(journal) if journal else None)
+
+
+def test_a_journal_has_room_for_three_segments() -> None:
+    """One that is full, one that is written, and the reserve: less is refused, with the reason."""
+    sizes = {"BRIDGE_JOURNAL__SEGMENT_BYTES": "100000", "BRIDGE_JOURNAL__BYTES_MAX": "300000"}
+    assert load(None, environ=sizes).journal.bytes_max == 300_000
+
+    line = problem(None, **sizes | {"BRIDGE_JOURNAL__BYTES_MAX": "299999"})
+    assert line.startswith("journal: ")
+    assert "bytes_max is less than three times segment_bytes" in line
 
 
 def test_settings_do_not_change() -> None:
@@ -192,7 +221,15 @@ def test_settings_do_not_change() -> None:
         ("streams.quotes", "market.{}"),
         ("contract.venue_alias", "{A ="),
         ("producer.id", "a{b}"),
+        ("producer.lease_seconds", "0.5"),
+        ("producer.lease_seconds", "3601"),
+        ("journal.fsync", "sometimes"),
+        ("journal.retain", "-1"),
+        ("journal.retain", "inf"),
+        ("journal.bytes_max", "262143"),
+        ("journal.segment_bytes", "65535"),
         ("exec.entries_max", "0"),
+        ("exec.in_flight_max", "0"),
         ("exec.batch_entries_max", "10001"),
         ("market.entries_max", "0"),
         ("market.in_flight_max", "0"),

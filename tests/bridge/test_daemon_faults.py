@@ -5,17 +5,18 @@ it found them.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bridge import exits
 from bridge.embedded_redis import find_redis_server
 from tests.bridge.processes import Daemon, is_dense
 from tests.servers import RedisServer, free_port, server_or_exit
 
 ORDERS, FILLS = "demo:exec:orders", "demo:exec:fills"
+STREAMS = (ORDERS, FILLS, "demo:exec:positions", "demo:exec:account")
+LEASE = "bridge:lease:DEMO-001"
 QUOTES = "demo:market.raw.crypto.BTCUSDT"
 BUSY = ("--strategy", "tests.bridge.strategies:Busy")
 PASSWORD = "s3cret"
@@ -53,7 +54,7 @@ def daemon(running: Daemon, server: RedisServer) -> Iterator[Daemon]:
     running.until(lambda: running.health()[0] == 200, "health again")
     before = server.client.xlen(FILLS)
     running.until(lambda: server.client.xlen(FILLS) > before, "fills again")
-    for key in (ORDERS, FILLS, "demo:exec:positions", "demo:exec:account"):
+    for key in STREAMS:
         assert is_dense(server.client, key), key
 
 
@@ -99,8 +100,7 @@ def test_full(daemon: Daemon, server: RedisServer) -> None:
     """OOM: 503 with the streams, said once, counted; it goes on when there is room again."""
     server.client.config_set("maxmemory", 1)
     _until_counted(daemon, "oom", more=6)
-    daemon.until(lambda: daemon.health()[0] == 503, "503")
-    assert ORDERS in daemon.health()[1]
+    daemon.until(lambda: ORDERS in daemon.health()[1], "503 and the stream")
     server.client.config_set("maxmemory", 0)
     daemon.until_logged("exec.resumed", stream=ORDERS)
     assert daemon.times_logged("exec.refused", stream=ORDERS) == 1
@@ -117,12 +117,33 @@ def test_read_only(daemon: Daemon, server: RedisServer) -> None:
     assert daemon.times_logged("exec.refused", stream=ORDERS) == said + 1
 
 
+def test_flushed(daemon: Daemon, server: RedisServer) -> None:
+    """FLUSHALL: all that was published stands there again, each entry once, and so does the lease.
+    What is in the journal makes no hole."""
+    lease = server.client.get(LEASE)
+    before = {key: server.client.xlen(key) for key in STREAMS}
+    server.client.flushall()
+    for key, count in before.items():
+        daemon.until(lambda key=key, count=count: server.client.xlen(key) >= count, key)
+    daemon.until(lambda: server.client.get(LEASE) == lease, "the lease")
+    assert not server.client.exists("demo:exec:control")
+
+
+def test_scripts_and_marks_gone(daemon: Daemon, server: RedisServer) -> None:
+    """SCRIPT FLUSH, and every mark deleted: nothing is doubled, and it goes on."""
+    marks = server.client.keys("bridge:mark:*")
+    server.client.script_flush()
+    server.client.delete(*marks)
+    daemon.until(lambda: set(server.client.keys("bridge:mark:*")) >= set(marks), "its marks")
+
+
 def test_exec_stream_of_wrong_type(daemon: Daemon, server: RedisServer) -> None:
     """WRONGTYPE on one exec stream: it waits, the others go on."""
     with server.client.pipeline() as at_once:
         at_once.rename(FILLS, "aside").set(FILLS, "a string").execute()
     _until_counted(daemon, "wrongtype", more=2)
-    assert daemon.health() == (503, f"Redis refuses entries of {FILLS}")
+    said = (503, f"Redis refuses entries of {FILLS}")
+    daemon.until(lambda: daemon.health() == said, "503 and the stream")
     before = server.client.xlen(ORDERS)
     daemon.until(lambda: server.client.xlen(ORDERS) > before, "orders go on")
     assert daemon.times_logged("exec.refused", stream=FILLS, kept=True) >= 1
@@ -172,17 +193,3 @@ def test_says_no_secret(daemon: Daemon) -> None:
     assert "Redis redis://:***@127.0.0.1:" in daemon.out
     assert PASSWORD not in said
     assert "Traceback" not in said
-
-
-def test_too_many_entries_wait(
-    start: Callable[..., Daemon], make_redis: Callable[..., RedisServer]
-) -> None:
-    """exec.entries_max is reached: 74, and the setting is named."""
-    server = make_redis()
-    daemon = start(*BUSY, redis__url=server.url, exec__entries_max="20").until_running()
-    server.kill()
-    ended = daemon.ended()
-    assert ended.code == exits.CANNOT_RECORD
-    assert "(exec.entries_max)" in ended.complaint
-    assert len(ended.complaint.splitlines()) == 1
-    assert "NOT published, and lost: 20 execution entries" in ended.out

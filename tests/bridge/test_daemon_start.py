@@ -1,9 +1,8 @@
 """What stops the daemon at its start: one clear message, the documented code, nothing left over."""
 
 import shutil
-import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,30 +10,17 @@ import pytest
 import redis
 
 from bridge import exits
-from bridge.__main__ import main
-from bridge.daemon import STOP_SIGNALS
 from bridge.exits import Exit
+from bridge.journal import Journal, Limits
+from bridge.latch import Latch
+from bridge.lease import Lease
 from integrations.nautilus.node import demo_data, load_strategy
-from tests.bridge.processes import ROOT, Daemon, Ended, environment, loading
+from tests.bridge.processes import ROOT, Daemon, Ended, loading
 from tests.servers import RedisServer, free_port
 
 Start = Callable[..., Daemon]
 Run = Callable[..., Ended]
 MakeRedis = Callable[..., RedisServer]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Return `run(**settings)`: the command in this process, for what ends before the loop runs."""
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-
-    def call(**settings: str) -> Ended:
-        monkeypatch.setattr("os.environ", environment(settings))
-        return Ended(main(["run"]), *capsys.readouterr())
-
-    yield call
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def refused(ended: Ended) -> Ended:
@@ -119,6 +105,54 @@ def test_embedded_ports_all_taken(run: Run) -> None:
         ended = refused(run(embedded__port="65535", status__port="0"))
     assert ended.code == exits.TAKEN
     assert ended.complaint.startswith("embedded.port: 65535 ")
+
+
+@pytest.mark.parametrize("key", ["bridge:lease:DEMO-001", "bridge:lease:prefix:demo:"])
+def test_name_taken(run: Run, redis_server: RedisServer, key: str) -> None:
+    """Another bridge has this one's name, or its prefix: 73, who it is, and what can be done."""
+    other = Lease.make([key], seconds=60, uuid="other")
+    other.take(redis_server.client, takeover=False)
+    ended = refused(run(redis__url=redis_server.url, status__port="0"))
+    assert ended.code == exits.TAKEN
+    assert ended.complaint.startswith(f"{key} is held by another bridge: {other.value}; ")
+    assert "--takeover" in ended.complaint
+
+
+def test_journal_taken(run: Run, redis_server: RedisServer, tmp_path: Path) -> None:
+    """Another bridge writes to the same folder: 73, and the setting is named."""
+    journal = Journal.open(tmp_path / "journal", "OTHER", Limits())
+    ended = refused(run(redis__url=redis_server.url, state__directory=str(tmp_path)))
+    journal.close()
+    assert ended.code == exits.TAKEN
+    assert ended.complaint.startswith("journal.directory: another bridge writes to ")
+
+
+def test_journal_damaged(run: Run, redis_server: RedisServer, tmp_path: Path) -> None:
+    """A journal that somebody else has written into: 65, the file, and how it is repaired."""
+    Journal.open(tmp_path / "journal", "DEMO-001", Limits()).close()
+    [segment] = (tmp_path / "journal").glob("*.seg")
+    segment.write_bytes(b"NRBJRNL1" + bytes(500))
+    ended = refused(run(redis__url=redis_server.url, state__directory=str(tmp_path)))
+    assert ended.code == exits.BAD_DATA
+    assert ended.complaint.startswith(f"journal.directory: {segment}: damaged at byte ")
+    assert "--repair" in ended.complaint
+
+
+def test_journal_without_a_folder(run: Run, redis_server: RedisServer, tmp_path: Path) -> None:
+    """A folder that cannot be made: 74, and the setting is named."""
+    (tmp_path / "file").touch()
+    ended = refused(run(redis__url=redis_server.url, state__directory=str(tmp_path / "file")))
+    assert ended.code == exits.CANNOT_RECORD
+    assert ended.complaint.startswith(f"state.directory: {tmp_path}/file cannot be used: ")
+
+
+def test_halted_before(run: Run, redis_server: RedisServer, tmp_path: Path) -> None:
+    """A latch that was set: 74, its reason, and the command that clears it."""
+    Latch(tmp_path).set("the journal failed: no room")
+    ended = refused(run(redis__url=redis_server.url, state__directory=str(tmp_path)))
+    assert ended.code == exits.CANNOT_RECORD
+    assert ended.complaint.startswith("halted: the journal failed: no room (since 2")
+    assert ended.complaint.endswith(f"`python -m bridge resume --directory {tmp_path}`")
 
 
 def test_bad_strategy(start: Start, tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ from prometheus_client import Gauge, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.core.contract import MARKET_KINDS
-from bridge.metrics import DOCUMENTED_COUNTERS, LATENCY_BUCKETS_SECONDS, Metrics
+from bridge.metrics import (
+    APPEND_BUCKETS_SECONDS,
+    DOCUMENTED_COUNTERS,
+    LATENCY_BUCKETS_SECONDS,
+    Metrics,
+)
 
 COUNTERS = {
     "events_processed": "type",
@@ -21,9 +26,14 @@ COUNTERS = {
     "market_conflated": "kind",
     "events_refused": "reason",
     "handler_errors": None,
+    "exec_holes": None,
+    "events_repeated": None,
     "reconnects": "lane",
 }
-GAUGES = ("exec_backlog", "market_backlog", "native_backing_closed")
+GAUGES = (
+    *("exec_backlog", "market_backlog", "native_backing_closed"),
+    *("journal_bytes", "journal_unsynced"),
+)
 LANE_GAUGES = ("connected", "in_flight")
 NOW_NS = 1_700_000_000_000_000_001
 
@@ -131,6 +141,15 @@ def test_latency_buckets_reach_from_a_tenth_of_a_millisecond_to_ten_seconds(
 
     assert [float(bound) for bound in bounds] == [*LATENCY_BUCKETS_SECONDS, float("inf")]
     assert (bounds[0], bounds[-2]) == ("0.0001", "10.0")
+
+
+def test_append_buckets_tell_a_write_from_a_sync(metrics: Metrics) -> None:
+    """From 5 µs, a write into memory, to a second: the disk itself."""
+    samples = families(metrics)["nautilus_bridge_journal_append_seconds"].samples
+    bounds = [float(sample.labels["le"]) for sample in samples if "le" in sample.labels]
+
+    assert bounds == [*APPEND_BUCKETS_SECONDS, float("inf")]
+    assert (bounds[0], bounds[-2]) == (0.000005, 1.0)
 
 
 def test_info_is_one_series(metrics: Metrics) -> None:

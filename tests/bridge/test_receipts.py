@@ -1,4 +1,4 @@
-"""bridge/link.py and bridge/shippers.py against peers that are no Redis: only ids confirm."""
+"""Both lanes against peers that are no Redis: only a receipt confirms."""
 
 import asyncio
 import contextlib
@@ -7,18 +7,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.core import resp
-from bridge.core.lanes import CHUNK_ENTRIES_MAX
+from bridge.core import resp, scripts
 from bridge.core.resp import ReplyParser
 from bridge.embedded_redis import HOST
 from bridge.link import Target
-from bridge.shippers import CHUNKS_PER_TURN_MAX
 from tests.proxies import Proxy, Rig, check_exec, exec_entries, numbers, on_uvloop, until
 from tests.servers import RedisServer
 
 type Answer = Callable[[Sequence[str]], bytes]
 
-GREETING = {"PING": b"+PONG\r\n", "AUTH": b"+OK\r\n", "MULTI": b"+OK\r\n"}
+GREETING = {"PING": b"+PONG\r\n", "AUTH": b"+OK\r\n"}
+CLAIMING = {"INFO": b"$8\r\nrun_id:1\r\n", "SCRIPT": b"+what is its name?\r\n"}
 NO_RECEIPTS = {
     "OK": lambda _: b"+OK\r\n",
     "number": lambda _: b":1\r\n",
@@ -57,27 +56,17 @@ async def peer(answer: Answer) -> AsyncIterator[int]:
 
 def greets_then(answer: Answer) -> Answer:
     """Return the answers of a peer that knows how Redis greets, and nothing more of it."""
-    probed = {"EXEC": b"*0\r\n"}
+    return lambda words: GREETING.get(words[0]) or answer(words)
+
+
+def claims_then(answer: Answer) -> Answer:
+    """Return the answers of a peer that also lets streams be claimed, as empty ones."""
+    claim = scripts.digest(scripts.CLAIM)
 
     def reply(words: Sequence[str]) -> bytes:
-        return (GREETING | probed).get(words[0]) or answer(words)
-
-    return reply
-
-
-def batch(queued: bytes, executed: bytes) -> Answer:
-    """Return the answers of a peer that greets like Redis, and ends a MULTI in its own way."""
-    inside = False
-
-    def reply(words: Sequence[str]) -> bytes:
-        nonlocal inside
-        if words[0] == "XADD":
-            inside = True
-            return queued
-        if words[0] == "EXEC":
-            inside, was_inside = False, inside
-            return executed if was_inside else b"*0\r\n"
-        return GREETING[words[0]]
+        if words[0] == "EVALSHA" and words[1] == claim:
+            return b"*1\r\n$6\r\nabsent\r\n"
+        return (GREETING | CLAIMING).get(words[0]) or answer(words)
 
     return reply
 
@@ -118,38 +107,31 @@ async def test_an_echo_of_the_password_is_not_told(answer: Answer) -> None:
 
 @on_uvloop
 @no_receipts
-async def test_one_entry_is_confirmed_by_an_id(answer: Answer) -> None:
-    """Whatever else answers an XADD confirms nothing: the entry is kept and sent again."""
+async def test_a_claim_needs_its_answers(answer: Answer) -> None:
+    """A peer that greets like Redis and knows no claim is none: the exec lane sends it nothing."""
     async with peer(greets_then(answer)) as port:
         rig = Rig(port)
         rig.append("orders")
         async with rig.running(connected=False):
             await until_refused(rig)
 
+    assert not rig.publisher.exec.link.connects
     assert rig.publisher.unpublished["exec"] == 1
-    assert rig.count("exec_published_total", stream="orders") == 0
 
 
 @on_uvloop
 @pytest.mark.parametrize(
-    ("queued", "executed"),
-    [
-        (b"+QUEUED\r\n", b"+OK\r\n"),
-        (b"+QUEUED\r\n", b"*-1\r\n"),
-        (b"+QUEUED\r\n", b"*0\r\n"),
-        (b"+QUEUED\r\n", b"*1\r\n$3\r\n1-1\r\n"),
-        (b"+QUEUED\r\n", b"*2\r\n$3\r\n1-1\r\n+OK\r\n"),
-        (b"+OK\r\n", b"*2\r\n$3\r\n1-1\r\n$3\r\n1-2\r\n"),
-    ],
-    ids=["OK", "nil", "none", "one of two", "an id and OK", "not queued"],
+    "answer",
+    [*NO_RECEIPTS.values(), lambda _: b":0\r\n", lambda _: b"$1\r\n2\r\n"],
+    ids=[*NO_RECEIPTS, "zero", "text"],
 )
-async def test_a_batch_is_confirmed_by_its_ids(queued: bytes, executed: bytes) -> None:
-    """Anything but QUEUED for each entry and as many ids confirms none of them."""
-    async with peer(batch(queued, executed)) as port:
+async def test_a_batch_is_confirmed_by_its_last_number(answer: Answer) -> None:
+    """Anything but an integer, as high as the batch's last number, confirms none of it."""
+    async with peer(claims_then(answer)) as port:
         rig = Rig(port)
         rig.append("orders", 2)
         async with rig.running(connected=False):
-            await until_refused(rig)
+            await until(lambda: rig.publisher.exec.link.connects >= 3)
 
     assert rig.publisher.unpublished["exec"] == 2
     assert rig.count("exec_published_total", stream="orders") == 0
@@ -163,7 +145,7 @@ async def test_a_market_event_is_confirmed_by_an_id(answer: Answer) -> None:
         rig = Rig(port)
         rig.trade(("A", 0))
         async with rig.running(connected=False):
-            await until_refused(rig)
+            await until(lambda: rig.publisher.market.link.connects >= 3)
 
     assert rig.publisher.unpublished["market"] == 1
     assert rig.count("market_published_total", kind="trades") == 0
@@ -174,12 +156,12 @@ async def test_a_market_event_is_confirmed_by_an_id(answer: Answer) -> None:
 @no_receipts
 async def test_nothing_is_lost_to_an_impostor(redis_server: RedisServer, answer: Answer) -> None:
     """What was told to another program on Redis's port stands in Redis once that is back."""
-    async with peer(greets_then(answer)) as port, Proxy(port) as proxy:
+    async with peer(claims_then(answer)) as port, Proxy(port) as proxy:
         rig = Rig(proxy.port)
         rig.append("orders", 5)
         rig.trade(("A", 0))
         async with rig.running(connected=False):
-            await until_refused(rig)
+            await until(lambda: rig.publisher.exec.link.connects >= 3)
             proxy.upstream_port = redis_server.port
             proxy.cut()
             await rig.drained()
@@ -187,46 +169,3 @@ async def test_nothing_is_lost_to_an_impostor(redis_server: RedisServer, answer:
     check_exec(rig, redis_server.client)
     assert len(exec_entries(redis_server.client, "orders")) == 5
     assert numbers(redis_server.client, "trades", "A") == [0]
-
-
-@on_uvloop
-async def test_multi_is_forbidden_later_on(make_redis: Callable[..., RedisServer]) -> None:
-    """The right to MULTI is lost while it runs: a batch goes through once, not at each retry."""
-    server = make_redis()
-    rig = Rig(server.port)
-
-    async with rig.running():
-        rig.append("orders", 3)
-        await rig.drained()
-        server.client.execute_command("ACL", "SETUSER", "default", "-multi")
-        rig.append("orders", 10)
-        before = rig.count("redis_errors_total", kind="auth")
-        await until(lambda: rig.count("redis_errors_total", kind="auth") >= before + 5)
-        assert "multi" in (rig.publisher.problem or "").lower()
-        server.client.execute_command("ACL", "SETUSER", "default", "+multi")
-        await rig.drained()
-
-    check_exec(rig, server.client)
-    assert len(exec_entries(server.client, "orders")) <= 3 + 2 * 10
-
-
-@on_uvloop
-async def test_a_refused_chunk_is_a_part_of_the_turn(redis_server: RedisServer) -> None:
-    """Chunks of nothing but bad events are not written, and use the turn up like others."""
-    rig = Rig(redis_server.port)
-    bad = CHUNKS_PER_TURN_MAX * CHUNK_ENTRIES_MAX
-
-    async with rig.running():
-        for _ in range(bad):
-            rig.trade(("A", None))
-        for number in range(10):
-            rig.trade(("A", number))
-        shipper = rig.publisher.market
-
-        assert shipper.flush(), "there is more to send in the next turn"
-        assert (shipper.in_flight, shipper.silent_seconds) == (0, 0.0)
-        assert rig.publisher.unpublished["market"] == 10
-        await rig.drained()
-
-    assert numbers(redis_server.client, "trades", "A") == list(range(10))
-    assert rig.count("events_refused_total", reason="broken") == bad

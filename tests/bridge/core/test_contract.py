@@ -47,6 +47,11 @@ STREAM_TABLE = {
         "account venue symbol amount ccy rate ts_ns",
         "producer seq jseq v",
     ),
+    "control": (
+        "exec:control",
+        "state was cause reason scope canceled refused positions_left gate_ns done_ns ts_ns",
+        "producer seq jseq v",
+    ),
     "quotes": ("market.raw.{asset}.{symbol}", "bid_px bid_sz ask_px ask_sz mid ts_ns", "venue"),
     "trades": ("market.raw.trades.{symbol}", "price size side ts_ns trade_id", "venue"),
     "bars": ("market.raw.bars.{symbol}", "bar_type open high low close volume ts_ns", "venue"),
@@ -90,6 +95,11 @@ ENTRIES: dict[str, dict[str, str]] = {
         "account": "A", "venue": "V", "symbol": "S", "amount": "-0.5", "ccy": "USDT", "rate": "",
         "ts_ns": "1", **TAIL,
     },
+    "control": {
+        "state": "HALTED", "was": "", "cause": "journal", "reason": "", "scope": "",
+        "canceled": "3", "refused": "", "positions_left": "0", "gate_ns": "", "done_ns": "12",
+        "ts_ns": "1", **TAIL,
+    },
     "quotes": {
         "bid_px": "1.0", "bid_sz": "2", "ask_px": "1.1", "ask_sz": "3", "mid": "1.05",
         "ts_ns": "1", "venue": "V",
@@ -123,6 +133,10 @@ WRONG = [
     ("positions", "side", "BUY"),
     ("positions", "status", "open"),
     ("account", "total", "1,000"),
+    ("control", "state", "halted"),
+    ("control", "cause", ""),
+    ("control", "canceled", "-1"),
+    ("control", "ts_ns", ""),
     ("quotes", "mid", ".5"),
     ("trades", "side", "BUY"),
     ("bars", "open", "0x1"),
@@ -141,7 +155,7 @@ def validator(kind: str) -> jsonschema.Draft202012Validator:
 def test_the_kinds_are_the_documented_ones() -> None:
     """There are these streams and no others, exec and market apart."""
     assert list(STREAMS) == list(STREAM_TABLE)
-    assert EXEC_KINDS == ("orders", "fills", "positions", "account", "exec_funding")
+    assert EXEC_KINDS == ("orders", "fills", "positions", "account", "exec_funding", "control")
     assert MARKET_KINDS == ("quotes", "trades", "bars", "mark", "funding")
 
 
@@ -214,6 +228,29 @@ def test_entry_packs() -> None:
     assert contract.entry("orders", values) == Entry("orders", tuple(values.values()))
 
 
+def test_an_entry_may_have_an_identity() -> None:
+    """What `once` names becomes 16 bytes, equal for equal names only; without a name none."""
+    values = {name: ORDER[name] for name in STREAMS["orders"].names}
+    names = ["fill|1", "fill|1", "fill|2", "order|1"]
+
+    identities = [contract.entry("orders", values, once=name).once for name in names]
+
+    assert {len(each) for each in identities} == {16}
+    assert identities[0] == identities[1]
+    assert len(set(identities)) == 3
+    assert contract.entry("orders", values).once == b""
+
+
+def test_a_hole_is_told_by_a_control_entry() -> None:
+    """Cause `base`, and as reason the stream, the producer, the first and the last number."""
+    kind, values, once = contract.hole("exec:fills", "T.0.1", 3, 17, 42)
+
+    told = {name: value for name, value in zip(STREAMS[kind].names, values, strict=True) if value}
+    assert (kind, once) == ("control", b"")
+    assert told == {"cause": "base", "reason": "exec:fills T.0.1 3-17", "ts_ns": "42"}
+    validator("control").validate(contract.to_dict("control", (*values, *TAIL.values())))
+
+
 @pytest.mark.parametrize("kind", STREAM_TABLE)
 def test_to_dict_names_the_values(kind: str) -> None:
     """An entry read back has every field by name, in wire order."""
@@ -233,6 +270,7 @@ def test_to_dict_refuses_a_wrong_number_of_values() -> None:
     [
         ("orders", "exec:orders"),
         ("exec_funding", "exec:funding"),
+        ("control", "exec:control"),
         ("quotes", "market.raw.crypto.BTCUSDT-PERP"),
         ("trades", "market.raw.trades.BTCUSDT-PERP"),
         ("bars", "market.raw.bars.BTCUSDT-PERP"),

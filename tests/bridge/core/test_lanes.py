@@ -1,72 +1,57 @@
-"""bridge/core/lanes.py: the exec lane forgets nothing, the market lane counts what it loses."""
+"""bridge/core/lanes.py: the exec lane numbers everything once and forgets nothing too early."""
 
 import itertools
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bridge.core import contract
+from bridge.core import contract, resp
 from bridge.core.contract import EXEC_KINDS, STREAMS, Entry, default_names
-from bridge.core.lanes import CHUNK_ENTRIES_MAX, Channel, Chunk, ExecLane, LaneFull, MarketLane
+from bridge.core.lanes import CannotRecord, ExecLane, ExecStream, Held, Kept, LaneFull, Record
 
 KINDS = st.sampled_from(EXEC_KINDS)
-# A market event of these tests: (stream, number); a number of None is a bad event.
-type Event = tuple[str, int | None]
 
 
-def exec_lane(entries_max: int = 1000) -> ExecLane:
+def exec_lane(
+    entries_max: int = 1000,
+    *,
+    record: Record | None = None,
+    known: set[bytes] | None = None,
+    spills: bool = False,
+    numbering: AbstractContextManager[object] | None = None,
+) -> ExecLane:
     """Return an empty lane whose clock ticks at each look."""
     clock = itertools.count(1)
     return ExecLane(
-        default_names("p:"), producer="P.1", entries_max=entries_max, clock_ns=lambda: next(clock)
+        default_names("p:"),
+        producer="P.1",
+        entries_max=entries_max,
+        clock_ns=lambda: next(clock),
+        record=record,
+        known=known,
+        spills=spills,
+        numbering=nullcontext() if numbering is None else numbering,
     )
 
 
-def entry(kind: str, text: str = "x") -> Entry:
-    return contract.entry(kind, dict.fromkeys(STREAMS[kind].names, text))
+def entry(kind: str, text: str = "x", *, once: str = "") -> Entry:
+    return contract.entry(kind, dict.fromkeys(STREAMS[kind].names, text), once=once)
 
 
-def fields(command: bytes) -> dict[str, str]:
-    """Return the fields of an encoded XADD whose values hold no line break."""
-    words = command.decode().split("\r\n")[2::2]
-    assert (words[0], words[2]) == ("XADD", "*")
-    return dict(zip(words[3::2], words[4::2], strict=True))
+def fail(*_: object) -> None:
+    raise CannotRecord("the disk is full")
 
 
 def waiting(lane: ExecLane, kind: str) -> list[dict[str, str]]:
-    return [fields(command) for command, _ in lane.streams[kind].entries]
+    return [resp.pairs(kept.data) for kept in lane.streams[kind].window]
 
 
-def encode(events: Sequence[Event]) -> bytes:
-    if any(number is None for _, number in events):
-        raise ValueError("a bad event")
-    return b"".join([f"{stream}={number};".encode() for stream, number in events])
-
-
-def stream_of(event: Event) -> str:
-    if event[0] == "unknown":
-        raise LookupError("no such instrument")
-    return event[0]
-
-
-def market_lane(entries_max: int = 10) -> MarketLane:
-    return MarketLane(entries_max=entries_max, clock_ns=lambda: 1)
-
-
-def channel(kind: str = "trades", *, conflates: bool = False) -> Channel:
-    return Channel(kind, encode=encode, stream_of=stream_of, conflates=conflates)
-
-
-def take_all(lane: MarketLane) -> list[Event]:
-    chunks: list[Chunk] = []
-    while (chunk := lane.take()) is not None:
-        chunks.append(chunk)
-    return [event for chunk in chunks for event in chunk.events]
+def seqs(kept: Iterable[Kept]) -> list[int]:
+    return [each.seq for each in kept]
 
 
 @given(kinds=st.lists(KINDS, max_size=40))
@@ -84,22 +69,22 @@ def test_numbers_are_dense(kinds: list[str]) -> None:
         assert {row["producer"] for row in rows} <= {"P.1"}
         jseqs += [(int(row["jseq"]), kind) for row in rows]
     assert sorted(jseqs) == list(enumerate(kinds, 1))
+    assert lane.jseq == len(kinds)
 
 
 @pytest.mark.parametrize("kind", EXEC_KINDS)
 def test_entry_is_encoded_in_wire_order(kind: str) -> None:
-    """The command holds every field of the contract, in its order, and the prefixed stream."""
+    """An entry is kept as all fields of the contract, in their order, with the tail behind them."""
     lane = exec_lane()
 
     lane.append(Entry(kind, tuple(STREAMS[kind].names)))
 
-    ((command, _),) = lane.streams[kind].entries
+    (kept,) = lane.streams[kind].window
     tail = {"producer": "P.1", "seq": "1", "jseq": "1", "v": "1"}
-    assert list(fields(command).items()) == [
-        *((name, name) for name in STREAMS[kind].names),
-        *tail.items(),
-    ]
-    assert f"\r\np:{STREAMS[kind].template}\r\n".encode() in command
+    fields = {name: name for name in STREAMS[kind].names}
+    assert list(resp.pairs(kept.data).items()) == [*fields.items(), *tail.items()]
+    assert kept.width == 2 * len(fields)
+    assert lane.streams[kind].key == f"p:{STREAMS[kind].template}"
 
 
 @pytest.mark.parametrize(
@@ -119,77 +104,192 @@ def test_a_refused_entry_takes_no_number(bad: Entry) -> None:
     assert [(row["seq"], row["jseq"]) for row in waiting(lane, "fills")] == [("1", "1"), ("2", "2")]
 
 
+def test_an_entry_is_recorded_before_it_is_kept() -> None:
+    """`record` gets its numbers and its fields without the tail, and memory does not have it."""
+    recorded = []
+
+    def record(kind: int, seq: int, jseq: int, width: int, once: bytes, payload: bytes) -> None:
+        kept = len(lane.streams["fills"].window)
+        recorded.append((kind, seq, jseq, width, once, payload, kept))
+
+    lane = exec_lane(record=record)
+    lane.append(entry("orders"))
+    fill = entry("fills", once="f")
+
+    lane.append(fill)
+
+    payload = resp.pairs_encoder(STREAMS["fills"].names)(fill.values)
+    width = 2 * len(fill.values)
+    assert recorded[1:] == [(1, 1, 2, width, contract.identity("f"), payload, 0)]
+    assert lane.streams["fills"].window[0].data.startswith(payload)
+
+
+def test_what_is_not_recorded_has_no_number() -> None:
+    """An entry that could not be written down is not kept, not known, and leaves no gap."""
+    known: set[bytes] = set()
+    lane = exec_lane(record=fail, known=known)
+
+    with pytest.raises(CannotRecord, match="the disk is full"):
+        lane.append(entry("fills", once="f"))
+
+    assert (lane.jseq, lane.streams["fills"].seq, lane.backlog) == (0, 0, 0)
+    assert not known and not lane.streams["fills"].window
+
+
+def test_a_number_is_given_under_the_lock() -> None:
+    """`numbering` is held while an entry is recorded, and not when others are told of it."""
+    lock, held = threading.Lock(), []
+    lane = exec_lane(record=lambda *_: held.append(lock.locked()), numbering=lock)
+    lane.wake = lambda: held.append(lock.locked())
+    lane.on_entry = lambda *_: held.append(lock.locked())
+
+    lane.append(entry("orders"))
+
+    assert held == [True, False, False]
+
+
+def test_a_repeated_entry_is_kept_once() -> None:
+    """What was kept before, by its identity, takes no number and is told to `on_repeat` only."""
+    lane, repeats = exec_lane(known=set()), []
+    lane.on_repeat = lambda: repeats.append(lane.jseq)
+
+    for once in ("a", "a", "b", "", "", "a"):
+        lane.append(entry("fills", once, once=once))
+
+    assert [row["price"] for row in waiting(lane, "fills")] == ["a", "b", "", ""]
+    assert repeats == [1, 4]
+
+
+def test_without_an_index_every_report_is_kept() -> None:
+    """A lane that knows nothing keeps an entry as often as it is told of it."""
+    lane = exec_lane()
+
+    for _ in range(2):
+        lane.append(entry("fills", once="a"))
+
+    assert [row["seq"] for row in waiting(lane, "fills")] == ["1", "2"]
+
+
 def test_nothing_is_forgotten_before_it_is_acknowledged() -> None:
-    """What was taken is still kept, and only as many as are acknowledged are forgotten."""
+    """What was taken is taken again; what is acknowledged, and only that, is forgotten."""
     lane = exec_lane()
     for _ in range(5):
         lane.append(entry("orders"))
     stream = lane.streams["orders"]
 
-    taken = stream.take(3)
-    assert (lane.backlog, lane.in_flight) == (5, 3)
-    first_ns = stream.acknowledge(3)
+    assert seqs(stream.take(1, 3, None)) == seqs(stream.take(1, 3, None)) == [1, 2, 3]
+    assert lane.backlog == 5
+    stream.acknowledge(3)
 
-    assert [fields(command)["seq"] for command in taken] == ["1", "2", "3"]
-    assert first_ns == 1, "the time at which the oldest was appended"
-    assert (lane.backlog, lane.in_flight) == (2, 0)
-    assert [row["seq"] for row in waiting(lane, "orders")] == ["4", "5"]
+    assert (stream.acknowledged, lane.backlog) == (3, 2)
+    assert seqs(stream.take(1, 9, None)) == [4, 5]
 
 
-def test_one_batch_in_flight_per_stream() -> None:
-    """A stream gives nothing while a batch of it is out; the other streams do."""
-    lane = exec_lane()
-    for kind in ("orders", "orders", "fills"):
-        lane.append(entry(kind))
+def test_an_acknowledgement_may_go_back() -> None:
+    """A Redis that knows less than before is believed; what is forgotten does not come back."""
+    lane = exec_lane(record=lambda *_: None)
+    for _ in range(5):
+        lane.append(entry("orders"))
+    stream = lane.streams["orders"]
+    stream.acknowledge(4)
 
-    assert len(lane.streams["orders"].take(1)) == 1
-    assert lane.streams["orders"].take(1) == []
-    assert len(lane.streams["fills"].take(9)) == 1
+    stream.acknowledge(1)
+
+    assert (stream.acknowledged, lane.backlog) == (1, 4)
+    assert seqs(stream.take(2, 9, None)) == [5]
 
 
-def test_reset_takes_everything_off_the_wire() -> None:
-    """After a loss the same entries are taken again, oldest first, with what came since."""
-    lane = exec_lane()
-    lane.append(entry("orders"))
-    first = lane.streams["orders"].take(9)
-    lane.append(entry("orders"))
+@given(
+    steps=st.lists(st.integers(1, 3), max_size=12),
+    first=st.integers(1, 5),
+    seq=st.integers(1, 40),
+    entries_max=st.integers(1, 6),
+    upto=st.none() | st.integers(0, 40),
+)
+def test_what_is_taken_follows_each_other(
+    steps: list[int], first: int, seq: int, entries_max: int, upto: int | None
+) -> None:
+    """From the number asked for, or the first behind it, up to a gap and both bounds."""
+    stream = ExecStream("orders", "exec:orders")
+    numbers = list(itertools.accumulate(steps, initial=first))
+    stream.window.extend(Kept(number, 2 * number, 2, b"", 0) for number in numbers)
 
-    lane.reset()
+    taken = seqs(stream.take(seq, entries_max, upto))
 
-    assert lane.in_flight == 0
-    again = lane.streams["orders"].take(9)
-    assert again[:1] == first
-    assert [fields(command)["seq"] for command in again] == ["1", "2"]
+    wanted = [number for number in numbers if number >= seq]
+    dense = [number for place, number in enumerate(wanted) if number == wanted[0] + place]
+    allowed = [number for number in dense if upto is None or 2 * number <= upto]
+    assert taken == allowed[:entries_max]
 
 
 def test_a_full_lane_refuses() -> None:
-    """At the limit over all streams an append raises; the loss is a gap in seq."""
+    """At the limit over all streams an append raises; the loss is a gap in seq and jseq."""
     lane = exec_lane(entries_max=2)
     lane.append(entry("orders"))
     lane.append(entry("fills"))
 
     with pytest.raises(LaneFull, match=r"2 execution entries .*exec\.entries_max"):
         lane.append(entry("orders"))
-    lane.streams["fills"].take(1)
     lane.streams["fills"].acknowledge(1)
     lane.append(entry("orders"))
 
-    assert [row["seq"] for row in waiting(lane, "orders")] == ["1", "3"]
+    numbers = [(row["seq"], row["jseq"]) for row in waiting(lane, "orders")]
+    assert numbers == [("1", "1"), ("3", "4")]
+    assert issubclass(LaneFull, CannotRecord)
+
+
+def test_what_must_be_told_needs_no_room() -> None:
+    """`append_always` keeps an entry in a full lane, without a gap."""
+    lane = exec_lane(entries_max=1)
+    lane.append(entry("orders"))
+
+    lane.append_always(entry("control"))
+
+    assert lane.is_full
+    assert [(row["seq"], row["jseq"]) for row in waiting(lane, "control")] == [("1", "2")]
 
 
 def test_on_full_may_make_room() -> None:
     """An append goes on when `on_full` has waited for room."""
     lane = exec_lane(entries_max=1)
-
-    def make_room() -> None:
-        lane.streams["orders"].take(1)
-        lane.streams["orders"].acknowledge(1)
-
-    lane.on_full = make_room
+    lane.on_full = lambda: lane.streams["orders"].acknowledge(1)
     lane.append(entry("orders"))
+
     lane.append(entry("orders"))
 
     assert [row["seq"] for row in waiting(lane, "orders")] == ["2"]
+
+
+def test_a_lane_that_spills_is_never_full() -> None:
+    """Memory keeps the newest entries of each stream; the backlog counts the others as well."""
+    lane = exec_lane(entries_max=3, record=lambda *_: None, spills=True)
+
+    for _ in range(5):
+        lane.append(entry("orders"))
+    lane.append(entry("fills"))
+
+    assert [row["seq"] for row in waiting(lane, "orders")] == ["3", "4", "5"]
+    assert [row["seq"] for row in waiting(lane, "fills")] == ["1"]
+    assert not lane.is_full
+    assert lane.backlog == 6
+
+
+def test_begin_goes_on_behind_what_is_recorded() -> None:
+    """Numbers go on under the producer given, and what memory held is forgotten."""
+    lane = exec_lane(record=lambda *_: None)
+    lane.append(entry("orders"))
+
+    lane.begin(Held("Q.2", {"orders": (4, 9), "fills": (1, 0)}, jseq=12))
+    assert lane.backlog == 6, "4 to 9, as far as anybody knows"
+    for kind in ("orders", "fills", "account"):
+        lane.append(entry(kind))
+
+    rows = [waiting(lane, kind)[0] for kind in ("orders", "fills", "account")]
+    assert [(row["producer"], row["seq"], row["jseq"]) for row in rows] == [
+        ("Q.2", "10", "13"),
+        ("Q.2", "1", "14"),
+        ("Q.2", "1", "15"),
+    ]
 
 
 def test_every_append_wakes_and_tells() -> None:
@@ -203,276 +303,3 @@ def test_every_append_wakes_and_tells() -> None:
 
     assert wakes == [1, 2], "woken when the entry is already there"
     assert told == [waiting(lane, "fills")[0], waiting(lane, "orders")[0]]
-
-
-def test_an_unknown_kind_is_no_channel() -> None:
-    """A channel for a stream that the contract does not have is a programming error."""
-    with pytest.raises(ValueError, match="not a stream kind"):
-        channel("candles")
-
-
-@given(
-    events=st.lists(st.tuples(st.sampled_from("abc"), st.integers()), max_size=60),
-    entries_max=st.integers(6, 20),
-)
-def test_conflation_keeps_the_latest(events: list[Event], entries_max: int) -> None:
-    """The latest event of each stream stays, in the order in which the latest ones came."""
-    conflating = channel("quotes", conflates=True)
-    conflating.pending.extend(events)
-
-    conflated, dropped = conflating.shed(entries_max)
-
-    latest = {stream: index for index, (stream, _) in enumerate(events)}
-    assert list(conflating.pending) == [events[index] for index in sorted(latest.values())]
-    assert (conflated, dropped) == (len(events) - len(latest), 0)
-
-
-@given(count=st.integers(0, 60), entries_max=st.integers(2, 20))
-def test_others_drop_the_oldest(count: int, entries_max: int) -> None:
-    """A channel that does not conflate keeps its newest half bound."""
-    dropping = channel()
-    dropping.pending.extend(("s", number) for number in range(count))
-
-    assert dropping.shed(entries_max) == (0, max(0, count - entries_max // 2))
-    assert [number for _, number in dropping.pending] == list(range(count))[-(entries_max // 2) :]
-
-
-def test_more_streams_than_room_drop_the_oldest() -> None:
-    """Conflation alone cannot always make room: then the longest silent streams go."""
-    conflating = channel("quotes", conflates=True)
-    conflating.pending.extend((str(number), number) for number in range(10))
-
-    assert conflating.shed(6) == (0, 7)
-    assert list(conflating.pending) == [("7", 7), ("8", 8), ("9", 9)]
-
-
-def test_conflation_survives_a_bad_event() -> None:
-    """An event whose stream cannot be told does not raise into the trading loop: it stays, and is
-    refused when its turn comes."""
-    lane = market_lane(entries_max=4)
-    quotes = channel("quotes", conflates=True)
-    offer = lane.open(quotes)
-    lane.on_full = lambda full: full.shed(4)
-
-    for event in [("unknown", None), *(("a", number) for number in range(9))]:
-        offer(event)
-
-    assert quotes.pending[-1] == ("a", 8)
-    assert len(quotes.pending) <= 5
-
-
-def test_a_bad_event_leaves_its_chunk_alone() -> None:
-    """Only the bad events are left out, each is reported with its error, the rest goes on."""
-    lane, refused = market_lane(), []
-    offer = lane.open(channel())
-    lane.on_refused = lambda channel, event, error: refused.append((channel.kind, event, error))
-    for number in (1, None, 2, None, 3):
-        offer(("s", number))
-
-    chunk = lane.take()
-
-    assert chunk is not None
-    assert (chunk.events, chunk.data) == ([("s", 1), ("s", 2), ("s", 3)], b"s=1;s=2;s=3;")
-    assert [(kind, event) for kind, event, _ in refused] == [("trades", ("s", None))] * 2
-    assert {str(error) for _, _, error in refused} == {"a bad event"}
-
-
-def test_only_bad_events_are_no_chunk() -> None:
-    """A chunk of nothing is never sent: what waits behind it is."""
-    lane = market_lane(entries_max=1000)
-    offer = lane.open(channel())
-    for number in [None] * CHUNK_ENTRIES_MAX + [7]:
-        offer(("s", number))
-
-    assert take_all(lane) == [("s", 7)]
-
-
-def test_chunks_are_bounded() -> None:
-    """A chunk holds at most 256 events, of one kind."""
-    lane = market_lane(entries_max=1000)
-    trade, quote = lane.open(channel()), lane.open(channel("quotes"))
-    for number in range(300):
-        trade(("t", number))
-        quote(("q", number))
-
-    chunks = [lane.take() for _ in range(5)]
-
-    assert chunks.pop() is None
-    sizes = Counter((chunk.channel.kind, len(chunk.events)) for chunk in chunks if chunk)
-    assert sizes == Counter(itertools.product(("trades", "quotes"), (256, 44)))
-
-
-def test_put_back_restores_the_order() -> None:
-    """Unconfirmed chunks of several channels stand in front of what came since, in order."""
-    lane = market_lane(entries_max=2000)
-    trade, quote = lane.open(channel()), lane.open(channel("quotes"))
-    for number in range(600):
-        trade(("t", number))
-        quote(("q", number))
-    chunks = [chunk for chunk in (lane.take() for _ in range(4)) if chunk]
-    trade(("t", 600))
-    quote(("q", 600))
-
-    lane.put_back(chunks)
-
-    events = take_all(lane)
-    for stream in "tq":
-        assert [number for name, number in events if name == stream] == list(range(601))
-
-
-def test_one_wake_until_idle() -> None:
-    """The first event wakes; later ones do not until everything was taken."""
-    lane, wakes = market_lane(entries_max=1000), []
-    lane.wake = lambda: wakes.append(lane.backlog)
-    offer = lane.open(channel())
-
-    for number in range(3):
-        offer(("s", number))
-    assert wakes == [1]
-    take_all(lane)
-    offer(("s", 3))
-
-    assert wakes == [1, 1]
-
-
-def test_an_event_between_look_and_idle_is_taken() -> None:
-    """An event that is appended just before the lane turns idle woke nobody: it is taken now."""
-
-    class Late(deque[Event]):
-        """Another thread appends right behind the look that found nothing."""
-
-        def __bool__(self) -> bool:
-            found = len(self) > 0
-            if not found and late:
-                offer(late.pop())
-            return found
-
-    lane, trades, late = market_lane(), channel(), [("s", 2)]
-    trades.pending = Late()
-    offer = lane.open(trades)
-    offer(("s", 1))
-
-    assert take_all(lane) == [("s", 1), ("s", 2)]
-
-
-@pytest.mark.parametrize("round_", range(3))
-def test_no_wake_is_lost_between_threads(round_: int) -> None:
-    """One thread appends while another takes only when woken: everything comes, in order."""
-    events_max, lane = 20_000, market_lane(entries_max=1_000_000)
-    woken, taken = threading.Semaphore(0), []
-    lane.wake = woken.release
-    offer = lane.open(channel())
-
-    def produce() -> None:
-        for number in range(events_max):
-            offer(("s", number))
-
-    producer = threading.Thread(target=produce)
-    producer.start()
-    while len(taken) < events_max:
-        assert woken.acquire(timeout=10), "asleep although events wait"
-        taken += take_all(lane)
-    producer.join()
-
-    assert [number for _, number in taken] == list(range(events_max))
-    assert lane.idle
-
-
-class MarketLaneMachine(RuleBasedStateMachine):
-    """Offer, take, confirm, lose: nothing disappears uncounted, whatever the order."""
-
-    ENTRIES_MAX = 8
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lane = market_lane(self.ENTRIES_MAX)
-        self.quotes, self.trades = channel("quotes", conflates=True), channel()
-        self.offers: dict[str, Callable[[Event], None]] = {
-            "quotes": self.lane.open(self.quotes),
-            "trades": self.lane.open(self.trades),
-        }
-        self.lane.on_full = self.shed
-        self.lane.on_refused = lambda channel, event, error: self.lose("refused", 1)
-        self.lane.wake = self.wake
-        self.numbers, self.counts = itertools.count(), Counter[str]()
-        self.sent: deque[Chunk] = deque()
-        self.confirmed: list[tuple[str, Event]] = []
-        self.woken = False
-
-    def wake(self) -> None:
-        self.woken = True
-
-    def lose(self, reason: str, count: int) -> None:
-        self.counts[reason] += count
-
-    def shed(self, full: Channel) -> None:
-        conflated, dropped = full.shed(self.ENTRIES_MAX)
-        self.lose("conflated", conflated)
-        self.lose("dropped", dropped)
-        assert not (conflated and full is self.trades)
-
-    @rule(
-        kind=st.sampled_from(["quotes", "trades"]),
-        stream=st.sampled_from("abcdefg"),
-        bad=st.sampled_from([False] * 6 + [True]),
-        count=st.integers(1, 12),
-    )
-    def offer(self, kind: str, stream: str, bad: bool, count: int) -> None:
-        for _ in range(count):
-            number = next(self.numbers)
-            self.counts["offered"] += 1
-            self.offers[kind]((stream, None if bad else number))
-
-    @rule()
-    def take(self) -> None:
-        self.woken = False
-        chunk = self.lane.take()
-        if chunk is not None:
-            self.sent.append(chunk)
-            self.woken = True  # the publisher goes on until there is nothing
-
-    @precondition(lambda self: self.sent)
-    @rule()
-    def confirm(self) -> None:
-        chunk = self.sent.popleft()
-        self.confirmed += [(chunk.channel.kind, event) for event in chunk.events]
-
-    @rule()
-    def lose_connection(self) -> None:
-        self.lane.put_back(self.sent)
-        self.sent.clear()
-        self.woken = True  # the next connection wakes the publisher
-
-    @invariant()
-    def counts_add_up(self) -> None:
-        out = sum(len(chunk.events) for chunk in self.sent)
-        lost = self.counts["conflated"] + self.counts["dropped"] + self.counts["refused"]
-        kept = self.lane.backlog + out + len(self.confirmed)
-        assert self.counts["offered"] == kept + lost
-
-    @invariant()
-    def order_is_kept(self) -> None:
-        chunks = [(chunk.channel.kind, event) for chunk in self.sent for event in chunk.events]
-        left = [(each.kind, event) for each in self.lane.channels for event in each.pending]
-        for kind in self.offers:
-            numbers = [
-                event[1]
-                for where, event in self.confirmed + chunks + left
-                if where == kind and event[1] is not None
-            ]
-            assert numbers == sorted(numbers)
-
-    @invariant()
-    def who_waits_is_known(self) -> None:
-        assert self.woken or not self.lane.backlog, "events wait and nobody was woken"
-
-    @precondition(lambda self: not self.sent)
-    @rule(kind=st.sampled_from(["quotes", "trades"]))
-    def bound_holds(self, kind: str) -> None:
-        self.offer(kind, "a", False, 2)
-        pending = (self.quotes if kind == "quotes" else self.trades).pending
-        assert len(pending) <= self.ENTRIES_MAX + 1
-
-
-MarketLaneMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
-test_market_lane_accounts_for_everything = MarketLaneMachine.TestCase

@@ -128,10 +128,11 @@ def test_headers_agree_with_header() -> None:
 def test_server_stores_what_was_encoded(
     connection: Wire, redis_server: RedisServer, values: list[str]
 ) -> None:
-    """An encoded XADD is one command to a real server, and every field comes back as it was."""
+    """Prefix and pairs are one XADD to a real server, and every field comes back as it was."""
     names = [f"é{n}" for n in range(len(values))]
+    prefix = resp.xadd_prefix("market.raw.crypto.BTC€", len(names)).encode()
 
-    reply = connection.ask(resp.xadd_encoder("market.raw.crypto.BTC€", names)(values))
+    reply = connection.ask(prefix + resp.pairs_encoder(names)(values))
 
     assert isinstance(reply, bytes)
     entries = redis_server.client.xrange("market.raw.crypto.BTC€", min=reply.decode())
@@ -148,16 +149,25 @@ def test_trimming_xadd_keeps_about_maxlen(connection: Wire, redis_server: RedisS
     assert 100 <= redis_server.client.xlen("s") < 300
 
 
+@given(fields=st.dictionaries(TEXTS, st.one_of(TEXTS, st.sampled_from(AWKWARD)), max_size=8))
+@example({"a": "a\r\n$3\r\nxyz\r\n", "": "€" * 300})
+def test_pairs_are_read_back(fields: dict[str, str]) -> None:
+    """`pairs` gives names and values back as they were encoded, in their order."""
+    data = resp.pairs_encoder(list(fields))(list(fields.values()))
+
+    assert list(resp.pairs(data).items()) == list(fields.items())
+
+
 def test_encoder_refuses_a_wrong_number_of_values() -> None:
     """A command with a wrong count would make the server wait, and swallow the next one."""
     with pytest.raises(ValueError, match="shorter"):
-        resp.xadd_encoder("s", ("a", "b"))(("1",))
+        resp.pairs_encoder(("a", "b"))(("1",))
 
 
 def test_encoder_refuses_what_is_not_unicode() -> None:
     """A lone surrogate has no bytes: it is an error here and not on the wire."""
     with pytest.raises(UnicodeEncodeError):
-        resp.xadd_encoder("s", ("a",))(("\ud800",))
+        resp.pairs_encoder(("a",))(("\ud800",))
 
 
 @given(drawn=STREAMS, data=st.data())
@@ -225,6 +235,8 @@ def test_garbage_is_an_error(lead: bytes, garbage: bytes) -> None:
         ("WRONGPASS invalid username-password pair", "auth"),
         ("NOPERM this user has no permissions", "auth"),
         ("ERR unknown command", "other"),
+        ("NOSCRIPT No matching script. Please use EVAL.", "other"),
+        ("GAP 7", "other"),
         ("SOMETHING new", "other"),
     ],
 )

@@ -1,9 +1,6 @@
-"""How each lane travels: what is sent, what an answer means, what is sent again.
+"""How the market lane travels: many chunks in flight, each reply belongs to its entry.
 
-`ExecShipper` is the seam of the delivery guarantee: it sends one batch a stream at a time, all or
-nothing, and keeps every entry until it is confirmed. A reply lost with its connection makes
-entries appear twice, with equal (producer, seq). `MarketShipper` keeps many chunks in flight; what
-Redis refuses of them is counted and lost.
+What Redis refuses is counted and lost; what a lost connection leaves unanswered goes again.
 """
 
 import asyncio
@@ -16,154 +13,16 @@ from typing import Final
 import structlog
 
 from bridge.core import resp
-from bridge.core.lanes import Chunk, ExecLane, ExecStream, MarketLane
+from bridge.core.lanes import Chunk, MarketLane
 from bridge.core.resp import ProtocolError, Reply, ReplyError
 from bridge.link import Link
 from bridge.metrics import EVENT_TYPE_OF, Metrics
 from bridge.refusals import PASSING, RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, Silence, remedy_of
 
-log = structlog.get_logger("nautilus_bridge.shippers")
+log = structlog.get_logger("nautilus_bridge.market")
 
 # A loop turn encodes at most this many chunks, so that the trading loop never waits long for us.
 CHUNKS_PER_TURN_MAX: Final = 4
-
-
-class ExecShipper:
-    """Sends the exec lane: per stream one batch in flight, as one MULTI/EXEC."""
-
-    # Where MULTI is forbidden, what follows it would be written, and again at each retry.
-    probe: Final = (("MULTI",), ("EXEC",))
-
-    def __init__(self, lane: ExecLane, metrics: Metrics, *, batch_entries_max: int) -> None:
-        self.lane = lane
-        self.link: Link
-        self._metrics = metrics
-        self._batch_entries_max = batch_entries_max
-        self._sent: deque[tuple[ExecStream, int]] = deque()
-        self._silence = Silence()
-        self._answers: list[Reply] = []
-        self._waiting: set[str] = set()
-        self._retry_seconds: dict[str, float] = {}
-
-    def flush(self) -> None:
-        """Send what waits on every stream that has nothing in flight and is not backing off."""
-        if not self.link.is_up:
-            return
-        for stream in self.lane.streams.values():
-            if stream.kind in self._waiting:
-                continue
-            batch = stream.take(self._batch_entries_max)
-            if batch:
-                self._silence.on_write(first=not self._sent)
-                self._sent.append((stream, len(batch)))
-                self.link.write(_transaction(batch))
-
-    def on_down(self) -> None:
-        """Nothing is in flight any more: what was not confirmed goes again."""
-        self._sent.clear()
-        self._answers.clear()
-        self.lane.reset()
-
-    def on_replies(self, replies: Sequence[Reply]) -> None:
-        """Collect the answers of each batch; settle it when its last one is in."""
-        self._silence.on_answer()
-        for reply in replies:
-            if not self._sent:
-                raise ProtocolError("Redis answered what was not asked")
-            self._answers.append(reply)
-            stream, count = self._sent[0]
-            if len(self._answers) == _answers_of(count):
-                self._sent.popleft()
-                answers, self._answers = self._answers, []
-                self._settle(stream, count, answers)
-        self.flush()
-
-    def _settle(self, stream: ExecStream, count: int, answers: list[Reply]) -> None:
-        error = _first_error(answers)
-        if error is not None:
-            stream.in_flight = 0
-            self._back_off(stream, error)
-            if count > 1 and isinstance(answers[0], ReplyError):
-                self.link.drop()  # no MULTI: the entries went through one by one; ask again
-            return
-        if not _is_receipt(answers, count):
-            raise ProtocolError("Redis answered entries with what is no receipt")
-        if self._retry_seconds.pop(stream.kind, None) is not None:
-            log.info("exec.resumed", stream=stream.key)
-        first_ns = stream.acknowledge(count)
-        metrics = self._metrics
-        metrics.publish_latency_seconds["exec"].observe((time.monotonic_ns() - first_ns) / 1e9)
-        metrics.exec_published[stream.kind].inc(count)
-        if stream.kind == "orders":
-            metrics.orders_published.inc(count)
-        elif stream.kind == "fills":
-            metrics.fills_published.inc(count)
-
-    def _back_off(self, stream: ExecStream, error: ReplyError) -> None:
-        self._metrics.redis_errors[error.kind].inc()
-        seconds = self._retry_seconds.get(stream.kind)
-        if seconds is None:
-            seconds = RETRY_SECONDS_MIN
-            remedy = remedy_of(error.kind)
-            log.error(
-                "exec.refused", stream=stream.key, problem=error.message, kept=True, remedy=remedy
-            )
-        self._retry_seconds[stream.kind] = min(seconds * 2, RETRY_SECONDS_MAX)
-        self._waiting.add(stream.kind)
-        asyncio.get_running_loop().call_later(seconds, self._retry, stream.kind)
-        if error.kind == "readonly":
-            self.link.drop()  # the name may lead to the new primary by now
-
-    def _retry(self, kind: str) -> None:
-        self._waiting.discard(kind)
-        self.flush()
-
-    @property
-    def silent_seconds(self) -> float:
-        """For how long Redis has owed an answer, 0 when it owes none."""
-        return self._silence.seconds if self._sent else 0.0
-
-    @property
-    def problem(self) -> str | None:
-        """Which streams Redis refuses at present, None when it refuses none."""
-        refused = [self.lane.streams[kind].key for kind in self._retry_seconds]
-        return f"Redis refuses entries of {', '.join(refused)}" if refused else None
-
-
-def _transaction(batch: Sequence[bytes]) -> bytes:
-    """Return the batch as one all-or-nothing write; a single XADD is one by itself."""
-    if len(batch) == 1:
-        return batch[0]
-    return b"".join((resp.command("MULTI"), *batch, resp.command("EXEC")))
-
-
-def _answers_of(count: int) -> int:
-    return 1 if count == 1 else count + 2
-
-
-def _is_receipt(answers: Sequence[Reply], count: int) -> bool:
-    """Return whether the answers say that `count` entries were added."""
-    if count == 1:
-        return resp.is_id(answers[0])
-    ids = answers[-1]
-    return (
-        answers[0] == b"OK"
-        and list(answers[1:-1]) == [b"QUEUED"] * count
-        and isinstance(ids, list)
-        and len(ids) == count
-        and all(map(resp.is_id, ids))
-    )
-
-
-def _first_error(answers: Sequence[Reply]) -> ReplyError | None:
-    """Return the cause of a refused batch: the first error in it, EXECABORT only by itself."""
-    for answer in answers:
-        if isinstance(answer, ReplyError):
-            return answer
-    final = answers[-1]
-    if isinstance(final, list):
-        return _first_error(final) if final else None
-    return None
 
 
 def _are_ids(replies: Sequence[Reply]) -> bool:
@@ -186,9 +45,7 @@ def _errors_in(replies: Sequence[Reply]) -> list[tuple[int, ReplyError]]:
 
 
 class MarketShipper:
-    """Sends the market lane: many chunks in flight, each reply belongs to its entry."""
-
-    probe: Final = ()
+    """Sends the market lane."""
 
     def __init__(self, lane: MarketLane, metrics: Metrics, *, in_flight_max: int) -> None:
         self.lane = lane
@@ -219,6 +76,9 @@ class MarketShipper:
             self._sent.append(chunk)
             self.link.write(chunk.data)
         return True
+
+    async def prepare(self) -> None:
+        """Have nothing to arrange: a connection is ready as it is."""
 
     def on_down(self) -> None:
         """Put what was not confirmed back: it goes again, possibly for the second time."""

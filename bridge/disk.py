@@ -1,0 +1,51 @@
+"""The thread that waits for the disk, so that the trading loop does not."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from bridge.core.lanes import CannotRecord
+from bridge.journal import Journal
+
+
+class Disk:
+    """Has a journal made durable on a thread of its own, one request at a time."""
+
+    def __init__(self, journal: Journal, on_synced: Callable[[], None]) -> None:
+        self._journal = journal
+        self._on_synced = on_synced
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bridge.journal")
+        self._busy = False
+
+    def sync_soon(self) -> None:
+        """Have what is written made durable, and a used-up reserve replaced."""
+        if self._busy:
+            return
+        if self._journal.needs_sync:
+            self._start(self._journal.sync)
+        elif self._journal.reserve_is_due:
+            self._start(self._journal.make_reserve)
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._thread.shutdown()
+
+    def _start(self, work: Callable[[], None]) -> None:
+        self._busy = True
+        loop = asyncio.get_running_loop()
+        self._thread.submit(self._run, work, loop)
+
+    def _run(self, work: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            work()
+        except CannotRecord:
+            pass  # the journal has told it
+        finally:
+            try:
+                loop.call_soon_threadsafe(self._done)
+            except RuntimeError:  # the loop has ended; another one may follow
+                self._busy = False
+
+    def _done(self) -> None:
+        self._busy = False
+        self._on_synced()
