@@ -92,8 +92,14 @@ class ExecShipper:
         return future
 
     async def prepare(self) -> None:
-        """Claim every stream on a new connection. Raises RedisRefused, Exit (FENCED)."""
-        await self._claims.begin()
+        """Claim every stream on a new connection.
+
+        Raises RedisRefused, Exit: FENCED, or CANNOT_RECORD when the journal does not take it.
+        """
+        try:
+            await self._claims.begin()
+        except CannotRecord as error:
+            raise Exit(exits.CANNOT_RECORD, f"cannot record execution events: {error}") from None
         for shipment in self.shipments.values():
             await self._claim(shipment)
 
@@ -161,7 +167,11 @@ class ExecShipper:
         try:
             kept = shipment.next_entries(min(room, self._batch_entries_max))
         except Damaged as error:
-            raise Exit(exits.BAD_DATA, damage(error)) from None
+            self.link.fail(Exit(exits.BAD_DATA, damage(error)))
+            return False
+        except OSError as error:
+            self.link.fail(Exit(exits.BAD_DATA, f"journal.directory: cannot be read: {error}"))
+            return False
         if not kept:
             return False
         base = ""
@@ -198,7 +208,7 @@ class ExecShipper:
     def _pass_hole(self, shipment: Shipment, last: int) -> bool:
         """Tell of numbers that are nowhere any more; True once that is on the disk."""
         hole = (shipment.producer, last)
-        if shipment.hole != hole:
+        if hole not in shipment.holes:
             first, stream = shipment.cursor, shipment.stream.key
             log.error(
                 "exec.hole", stream=stream, producer=shipment.producer, first=first, last=last
@@ -210,8 +220,8 @@ class ExecShipper:
                 )
             except CannotRecord:
                 return False  # the journal has failed, and said so
-            shipment.hole, shipment.hole_jseq = hole, self.lane.jseq
-        return self.journal is None or self.journal.synced >= shipment.hole_jseq
+            shipment.holes[hole] = self.lane.jseq
+        return self.journal is None or self.journal.synced >= shipment.holes[hole]
 
     # What comes of it.
 

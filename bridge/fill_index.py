@@ -4,6 +4,7 @@ Nautilus reports old fills again when a node restarts. The index outlives the jo
 what it had not yet committed when a process was killed is taken from the journal at the next start.
 """
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from bridge.core.lanes import CannotRecord
 from bridge.journal import Journal
 from bridge.segments import CLAIM
 
@@ -19,6 +21,9 @@ log = structlog.get_logger("nautilus_bridge.fill_index")
 
 NAME: Final = "fills.idx"
 COMMIT_NS: Final = 1_000_000_000
+# Beyond it who adds commits too, should nobody have synced for long.
+RECENT_MAX: Final = 10_000
+INSERT: Final = "INSERT OR IGNORE INTO known VALUES (?)"
 NOTHING: Final = bytes(16)
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS known (once BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -29,14 +34,20 @@ CREATE TABLE IF NOT EXISTS place (
 
 
 class FillIndex:
-    """A set of 16-byte identities on the disk. `journal` tells what a killed process left out."""
+    """A set of 16-byte identities on the disk. `journal` tells what a killed process left out.
+
+    Only what is durable in the journal is committed: an entry that a power cut takes out of the
+    journal must be taken when it is reported again.
+    """
 
     def __init__(self, directory: Path, journal: Journal) -> None:
         self._path = directory / NAME
         self._journal = journal
-        # Taken when the disk takes no more: the journal holds them too.
-        self._in_memory: set[bytes] = set()
+        # By identity the jseq and the segment's ordinal: what is not committed yet, or cannot be.
+        self._recent: dict[bytes, tuple[int, int]] = {}
         self._committing = threading.Lock()
+        self._committed_ns = 0
+        self._has_failed = False
         try:
             self._database = self._open()
         except sqlite3.OperationalError:
@@ -52,26 +63,63 @@ class FillIndex:
                 path.unlink()
             self._database = self._open()
         journal.on_drop = self.commit
+        journal.on_sync = self._commit_when_due
 
     def __contains__(self, once: bytes) -> bool:
-        found = self._database.execute("SELECT 1 FROM known WHERE once = ?", (once,))
-        return found.fetchone() is not None or once in self._in_memory
+        if once in self._recent:
+            return True
+        try:
+            found = self._database.execute("SELECT 1 FROM known WHERE once = ?", (once,))
+            return found.fetchone() is not None
+        except sqlite3.Error as error:
+            self._tell(error)
+            return False
 
     def add(self, once: bytes) -> None:
-        """Note an identity; it is on the disk a second later, and in the journal already."""
-        try:
-            self._database.execute("INSERT OR IGNORE INTO known VALUES (?)", (once,))
-            if time.monotonic_ns() - self._committed_ns > COMMIT_NS:
-                self.commit()
-        except sqlite3.Error as error:
-            if not self._in_memory:
-                log.error("fill_index.in_memory", path=str(self._path), problem=str(error))
-            self._in_memory.add(once)
+        """Note the identity of the entry that was journaled last."""
+        self._recent[once] = (self._journal.jseq, self._journal.head.ordinal)
+        if len(self._recent) > RECENT_MAX:
+            self._commit_when_due()
+
+    def commit(self) -> None:
+        """Have all that is durable in the journal on the disk. May be called from any thread."""
+        with self._committing:
+            self._committed_ns = time.monotonic_ns()
+            durable = {once: at for once, at in list(self._recent.items()) if self._is_durable(at)}
+            left = [at for once, at in list(self._recent.items()) if once not in durable]
+            ordinal = min([at[1] for at in left], default=self._journal.head.ordinal)
+            place = (self._journal.head.uuid, ordinal)
+            try:
+                with self._database:
+                    self._database.execute("BEGIN")
+                    self._database.executemany(INSERT, [(once,) for once in durable])
+                    self._database.execute("INSERT OR REPLACE INTO place VALUES (1, ?, ?)", place)
+            except sqlite3.Error as error:
+                self._tell(error)
+                return
+            for once in durable:
+                self._recent.pop(once, None)
 
     def close(self) -> None:
-        """Commit what is open."""
+        """Commit everything, as far as the journal can be made durable."""
+        with contextlib.suppress(CannotRecord):
+            self._journal.sync()
         self.commit()
         self._database.close()
+
+    def _commit_when_due(self) -> None:
+        if time.monotonic_ns() - self._committed_ns > COMMIT_NS:
+            self.commit()
+
+    def _is_durable(self, at: tuple[int, int]) -> bool:
+        jseq = at[0]
+        # Numbers above the last one are of before a renumbering, which made all durable.
+        return jseq <= self._journal.synced or jseq > self._journal.jseq
+
+    def _tell(self, error: sqlite3.Error) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            log.error("fill_index.failed", path=str(self._path), problem=str(error))
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -79,13 +127,16 @@ class FillIndex:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
             database.executescript(TABLES)
+            [(said,)] = database.execute("PRAGMA quick_check(1)").fetchall()
+            if said != "ok":
+                raise sqlite3.DatabaseError(said)
             place = database.execute("SELECT uuid, ordinal FROM place").fetchone()
-            database.execute("BEGIN")
-            self._catch_up(database, place)
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                self._catch_up(database, place)
         except sqlite3.DatabaseError:
             database.close()
             raise
-        self._committed_ns = 0
         return database
 
     def _catch_up(self, database: sqlite3.Connection, place: tuple[str, int] | None) -> None:
@@ -94,20 +145,10 @@ class FillIndex:
         if place is not None and place[0] == self._journal.head.uuid:
             ordinal = place[1]
         for segment in list(self._journal.segments):
-            if segment.ordinal < ordinal:
-                continue
-            keys = [
-                (record.once,)
-                for record in segment.records()
-                if record.kind != CLAIM and record.once != NOTHING
-            ]
-            database.executemany("INSERT OR IGNORE INTO known VALUES (?)", keys)
-
-    def commit(self) -> None:
-        """Have all that is known on the disk. May be called from another thread."""
-        with self._committing:
-            place = (self._journal.head.uuid, self._journal.head.ordinal)
-            self._database.execute("INSERT OR REPLACE INTO place VALUES (1, ?, ?)", place)
-            self._database.execute("COMMIT")
-            self._database.execute("BEGIN")
-            self._committed_ns = time.monotonic_ns()
+            if segment.ordinal >= ordinal:
+                keys = [
+                    (record.once,)
+                    for record in segment.records()
+                    if record.kind != CLAIM and record.once != NOTHING
+                ]
+                database.executemany(INSERT, keys)

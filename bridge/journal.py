@@ -10,7 +10,6 @@ import contextlib
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,8 +56,8 @@ class Journal:
     """An open journal: `append`, `sync`, and `close` at the end.
 
     One thread appends; `sync` and `make_reserve` may run in another. `on_failure` is told once why
-    nothing can be recorded any more; what still finds room is written even then. `on_drop` is
-    called before a segment is removed, for who keeps something of what it holds.
+    nothing can be recorded any more; what still finds room is written even then. `on_sync` is
+    called when more is durable, `on_drop` before a segment is removed.
     """
 
     def __init__(self, directory: Path, limits: Limits, lock: int) -> None:
@@ -67,19 +66,18 @@ class Journal:
         self.failure: str | None = None
         self.on_failure: Callable[[str], None] = _nothing
         self.on_drop: Callable[[], None] = _nothing
+        self.on_sync: Callable[[], None] = _nothing
         # The last numbers of the present producer when the journal was opened, by kind.
         self.opened: dict[str, int] = {}
         self.segments: list[Segment] = []
         self.jseq = self.synced = 0
         self._lock = lock
         self._open: OpenSegment | None = None
-        self._retired: deque[int] = deque()
         self._reserve_is_due = True
         self._is_durable = True
         self._acknowledged: dict[tuple[str, str], int] = {}
         self._reserving = threading.Lock()
         self._syncing = threading.RLock()
-        self._switching = threading.Lock()
 
     @classmethod
     def open(cls, directory: Path, producer_id: str, limits: Limits) -> "Journal":
@@ -171,21 +169,15 @@ class Journal:
         with self._syncing:
             if not self._is_durable:
                 raise JournalFailed(self.failure)
-            with self._switching:
-                upto, segment = self.jseq, self._open
-                retired = [self._retired.popleft() for _ in range(len(self._retired))]
-            assert segment is not None
+            upto, segment = self.jseq, self._open
+            if segment is None:
+                raise JournalFailed("the journal is closed")
             try:
-                for descriptor in (*retired, segment.descriptor):
-                    os.fdatasync(descriptor)
-                if retired:
-                    journal_directory.sync(self.directory)
+                os.fdatasync(segment.descriptor)
             except OSError as error:
                 raise self._not_durable(error) from None
-            finally:
-                for descriptor in retired:
-                    os.close(descriptor)
             self.synced = max(self.synced, upto)
+        self.on_sync()
 
     @property
     def reserve_is_due(self) -> bool:
@@ -205,6 +197,8 @@ class Journal:
             with self._reserving:
                 self._reserve_is_due = False
                 self.tidy()
+                if journal_directory.size_of(self.directory / RESERVE) >= size:
+                    return
                 self._make_room(size)
                 journal_directory.preallocate(self.directory / RESERVE, size)
         except OSError as error:
@@ -217,10 +211,9 @@ class Journal:
         segment, self._open = self._open, None
         if segment is not None:
             segment.finish()
-            for descriptor in (*self._retired, segment.descriptor):
-                with contextlib.suppress(OSError):
-                    os.fsync(descriptor)
-                os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.fsync(segment.descriptor)
+            os.close(segment.descriptor)
             with contextlib.suppress(OSError):
                 (self.directory / RESERVE).unlink(missing_ok=True)
         if self._lock >= 0:
@@ -302,16 +295,19 @@ class Journal:
     def _begin(self, producer_id: str) -> None:
         """Take over what is there; begin a segment for this session."""
         (self.directory / RESERVE).unlink(missing_ok=True)
-        self.segments, head, incarnation = recovery.recover(self.directory, producer_id)
-        seal = Seal(0, 0, dict(head.seqs), head.jseq, 0)
-        size = self.limits.segment_bytes
-        self._switch(OpenSegment.begin(self.directory, head, seal, size=size))
+        self.segments, head, moved = recovery.recover(self.directory, producer_id)
+        seal = Seal(0, 0, dict(moved.ends), moved.jseq, 0)
+        size = self._size_for(len(moved.records))
+        self._switch(OpenSegment.begin(self.directory, head, seal, size=size, moved=moved.records))
         self.synced = self.jseq
-        if incarnation is not None:
-            self.renumber(head.verified, incarnation)
         self.sync()
         journal_directory.sync(self.directory)
-        self.opened = dict(self.seqs)
+        for segment in moved.segments:
+            self._drop(segment)
+        self.opened = {} if moved.segments else dict(self.seqs)
+
+    def _size_for(self, room: int) -> int:
+        return max(self.limits.segment_bytes, room + HEAD_BYTES_MAX + TRAILER_BYTES_MAX)
 
     def _with_room(self, size: int) -> OpenSegment:
         """Return the segment that takes a record of `size` bytes. Raises JournalFailed."""
@@ -346,33 +342,35 @@ class Journal:
         former = self._open
         assert former is not None
         head = replace(head, ordinal=former.segment.ordinal + 1)
-        size = max(self.limits.segment_bytes, room + HEAD_BYTES_MAX + TRAILER_BYTES_MAX)
+        size = self._size_for(room)
         with self._reserving:
             if journal_directory.size_of(self.directory / RESERVE) < size:
                 self._make_room(size)
             segment = OpenSegment.begin(self.directory, head, seal, size=size, moved=moved)
-        former.finish()
-        self._switch(segment)
-        if self.limits.fsync != "group":
-            self._give_back(former.descriptor)
+        with self._syncing:
+            self._finish(former)
+            self._switch(segment)
         return segment
 
     def _switch(self, segment: OpenSegment) -> None:
-        """Write to another segment from now on; `sync` makes the former durable and closes it."""
-        with self._switching:
-            former, self._open = self._open, segment
-            self.segments.append(segment.segment)
-            self.jseq = segment.seal.jseq
-            self._reserve_is_due = True
-            if former is not None and self.limits.fsync == "group":
-                self._retired.append(former.descriptor)
+        """Write to another segment from now on."""
+        self._open = segment
+        self.segments.append(segment.segment)
+        self.jseq = segment.seal.jseq
+        self._reserve_is_due = True
 
-    def _give_back(self, descriptor: int) -> None:
-        """Close a sealed segment that holds nothing to be waited for."""
-        if self.limits.fsync == "always":
-            with contextlib.suppress(OSError):  # its records are durable, its seal may be lost
-                os.fdatasync(descriptor)
-        os.close(descriptor)
+    def _finish(self, former: OpenSegment) -> None:
+        """Seal a segment and close it: durable as a whole, before the next one takes a record."""
+        former.finish()
+        try:
+            if self.limits.fsync != "never" and self._is_durable:
+                os.fdatasync(former.descriptor)
+                journal_directory.sync(self.directory)
+                self.synced = self.jseq
+        except OSError as error:
+            self._not_durable(error)
+        finally:
+            os.close(former.descriptor)
 
     def _write_elsewhere(self, record: bytes, error: OSError) -> OpenSegment:
         """Write into the reserve what could not be written. Raises JournalFailed."""

@@ -50,14 +50,17 @@ def examine(directory: Path) -> list[Line]:
     """
     if not (directory / journal_directory.IDENTITY).exists():
         raise Exit(exits.BAD_DATA, f"{directory} holds no journal; see journal.directory")
-    return [_examined(path) for path in journal_directory.segment_paths(directory)]
+    lines = map(_examined, journal_directory.segment_paths(directory))
+    return [line for line in lines if line is not None]
 
 
-def _examined(path: Path) -> Line:
+def _examined(path: Path) -> Line | None:
     try:
         segment = Segment.load(path)
         entries = sum([record.kind != CLAIM for record in segment.records()])
         return Line(path, "", segment, entries)
+    except FileNotFoundError:
+        return None  # a bridge has just removed it
     except (Damaged, OSError) as error:
         return Line(path, str(error))
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from bridge import exits
 from bridge.exits import Exit
-from bridge.segments import MAGIC, NAME, Segment
+from bridge.segments import NAME, Segment
 
 IDENTITY: Final = "journal.json"
 SERVER: Final = "server.json"
@@ -42,12 +42,12 @@ def identity(directory: Path) -> tuple[str, bool]:
     """Return the folder's uuid, made at first use, and whether the folder is a copy of another.
 
     A copy carries the uuid of the original, which may go on numbering: it gets one of its own. A
-    copied file has another inode. Raises OSError.
+    copied file has another inode, or is on another device. Raises OSError.
     """
     path = directory / IDENTITY
     try:
-        known = json.loads(path.read_text())
-        if known["inode"] == path.stat().st_ino:
+        known, found = json.loads(path.read_text()), path.stat()
+        if known["file"] == [found.st_dev, found.st_ino]:
             return str(known["uuid"]), False
         is_copy = True
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -55,7 +55,8 @@ def identity(directory: Path) -> tuple[str, bool]:
     uuid = uuid4().hex
     fresh = path.with_suffix(".new")
     with fresh.open("w") as file:
-        json.dump({"uuid": uuid, "inode": os.fstat(file.fileno()).st_ino}, file)
+        made = os.fstat(file.fileno())
+        json.dump({"uuid": uuid, "file": [made.st_dev, made.st_ino]}, file)
         file.flush()
         os.fsync(file.fileno())
     fresh.rename(path)
@@ -75,12 +76,10 @@ def load_segments(directory: Path) -> list[Segment]:
     """
     loaded = []
     for path in segment_paths(directory):
-        with path.open("rb") as file:
-            begun = any(file.read(len(MAGIC)))
-        if begun:
+        if path.read_bytes().strip(b"\0"):
             loaded.append(Segment.load(path))
         else:
-            path.unlink()  # taken out of the reserve, and killed before its head was written
+            path.unlink()  # its name was durable before a power cut, what stood in it was not
     replaced = {
         number
         for segment in loaded

@@ -17,7 +17,7 @@ class Latch:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / NAME
-        if not self.path.exists():
+        if journal_directory.size_of(self.path) == 0:
             journal_directory.preallocate(self.path, BYTES)
 
     @property
@@ -35,8 +35,9 @@ class Latch:
     def set(self, reason: str) -> None:
         """Hold trading from now on. Raises OSError."""
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        text = json.dumps({"reason": reason[: BYTES // 8], "since": since}).encode()
-        self._write(text)
+        # A character may take as much as six bytes for each of its own.
+        short = reason.encode(errors="replace")[: BYTES // 8].decode(errors="ignore")
+        self._write(json.dumps({"reason": short, "since": since}).encode())
 
     def clear(self) -> None:
         """Let trading go on. Raises OSError."""

@@ -242,9 +242,10 @@ class Link:
             if connection.closed.done():
                 connection.closed.result()
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # the connection's end is told, not what came of it
         task.result()
 
     def _up(self) -> None:

@@ -1,5 +1,6 @@
 """What a journal that was left behind means for the session that opens it."""
 
+import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import structlog
 from bridge import journal_directory
 from bridge.core import contract
 from bridge.core.contract import EXEC_KINDS
-from bridge.segments import CLAIM, Head, Segment, encode, write_seal
+from bridge.segments import CLAIM, Damaged, Head, Segment, encode, write_seal
 
 log = structlog.get_logger("nautilus_bridge.recovery")
 
@@ -32,15 +33,15 @@ class Moved(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """The segments that count, all sealed, and the head of the one that this session begins.
+    """The segments that count, all sealed, and what this session begins with.
 
-    `incarnation`: number what Redis may not know again under it, because some of it was torn off;
-    None: nothing of the kind.
+    `moved` are entries that Redis has not confirmed and that are numbered again, because some
+    numbers behind them were torn off.
     """
 
     segments: list[Segment]
     head: Head
-    incarnation: int | None
+    moved: Moved
 
 
 def recover(directory: Path, producer_id: str) -> Recovered:
@@ -52,13 +53,14 @@ def recover(directory: Path, producer_id: str) -> Recovered:
     """
     uuid, is_copy = journal_directory.identity(directory)
     segments = journal_directory.load_segments(directory)
-    torn_bytes = sum([_seal_up(each) for each in segments if not each.is_sealed])
+    _check_order(segments)
+    torn_bytes = sum([_settle(each) for each in segments])
     if torn_bytes:
         log.warning("journal.torn", directory=str(directory), dropped_bytes=torn_bytes)
     last = segments[-1] if segments else None
     stem = f"{producer_id}.{uuid[:8]}"
-    taken = [each.head.incarnation for each in segments if each.head.stem == stem]
-    incarnation = max(taken, default=0) + 1
+    # Of all names: those of one whose segments are gone must not come again.
+    incarnation = max([each.head.incarnation for each in segments], default=0) + 1
     ordinal = 1 if last is None else last.ordinal + 1
     head = Head(
         ordinal=ordinal,
@@ -73,12 +75,15 @@ def recover(directory: Path, producer_id: str) -> Recovered:
         created_ns=time.time_ns(),
         session=ordinal,
     )
+    nothing = Moved([], b"", head.seqs, 0)
     if last is None or is_copy or last.head.stem != stem:
-        return Recovered(segments, head, None)
+        return Recovered(segments, head, nothing)
     claimed = is_claimed(segments, last.head.session)
-    is_torn = torn_bytes > 0 or last.seal.is_cut
-    if is_torn and claimed:
-        return Recovered(segments, head, None)
+    if torn_bytes or last.seal.is_cut:
+        if claimed:
+            return Recovered(segments, head, nothing)
+        again = moved(segments, last.producer, last.head.verified)
+        return Recovered(segments, replace(head, replaces=again.first), again)
     head = replace(
         head,
         incarnation=last.head.incarnation,
@@ -87,7 +92,7 @@ def recover(directory: Path, producer_id: str) -> Recovered:
         jseq=last.seal.jseq,
         verified=dict(last.seal.ends) if claimed else last.head.verified,
     )
-    return Recovered(segments, head, incarnation if is_torn else None)
+    return Recovered(segments, head, Moved([], b"", head.seqs, head.jseq))
 
 
 def is_claimed(segments: Sequence[Segment], session: int) -> bool:
@@ -124,13 +129,28 @@ def moved(segments: Sequence[Segment], producer: str, verified: Mapping[str, int
     return Moved(beyond, b"".join(records), ends, jseq)
 
 
-def _seal_up(segment: Segment) -> int:
-    """Seal a segment that a killed process left; return how many bytes of it were torn."""
+def _check_order(segments: Sequence[Segment]) -> None:
+    """Raise Damaged for a segment that ends before the next one says it did.
+
+    A segment is durable as a whole before the next one takes its first record.
+    """
+    for segment, following in itertools.pairwise(segments):
+        goes_on = following.producer == segment.producer and not segment.seal.is_cut
+        is_next = following.ordinal == segment.ordinal + 1
+        if goes_on and is_next and following.head.jseq > segment.seal.jseq:
+            raise Damaged(segment.path, segment.seal.end, "what follows it held more")
+
+
+def _settle(segment: Segment) -> int:
+    """Make a segment durable, sealed if it was left open; return how many bytes were torn off."""
     descriptor = os.open(segment.path, os.O_RDWR)
     try:
-        write_seal(descriptor, segment.seal)
+        if not segment.is_sealed:
+            # A start that is killed behind this must leave the next one something to know it by.
+            segment.seal.is_cut = segment.torn_bytes > 0
+            write_seal(descriptor, segment.seal)
+            segment.is_sealed = True
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    segment.is_sealed = True
     return segment.torn_bytes

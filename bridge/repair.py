@@ -31,7 +31,8 @@ def repair(path: Path) -> Loss:
     data = data.rstrip(b"\0") if sealed is None else data[: sealed.end]
     loss = Loss(is_open=sealed is None)
     kept = [data[:start]]
-    seal = Seal(start, 0, dict(head.seqs), head.jseq, path.stat().st_mtime_ns, is_cut=True)
+    # Claimed: what is lost may be what said so, and numbers that Redis has must not be moved.
+    seal = Seal(start, 0, dict(head.seqs), head.jseq, path.stat().st_mtime_ns, True, is_cut=True)
     at = start
     while at < len(data):
         record = parse(data, at)
@@ -54,7 +55,6 @@ def repair(path: Path) -> Loss:
 
 def _note(record: Record, head: Head, seal: Seal, loss: Loss) -> None:
     if record.kind == CLAIM:
-        seal.is_claimed = True
         return
     kind = head.kinds[record.kind]
     _note_hole(loss, kind, seal.ends.get(kind, 0) + 1, record.seq - 1)

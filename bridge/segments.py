@@ -114,7 +114,10 @@ class Head:
                 fields = json.loads(text)
             except (struct.error, ValueError, MemoryError) as error:
                 raise Damaged(path, 0, str(error)) from None
-        return cls(**{**fields, "kinds": tuple(fields["kinds"])}), HEAD.size + length
+        try:
+            return cls(**{**fields, "kinds": tuple(fields["kinds"])}), HEAD.size + length
+        except (KeyError, TypeError):
+            raise Damaged(path, 0, "its head is of another version of the bridge") from None
 
 
 @dataclass

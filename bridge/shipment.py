@@ -40,9 +40,8 @@ class Shipment:
     refusal: ReplyError | None = None
     is_refused: bool = False
     retry_seconds: float = 0.0
-    # The last hole that was told: whose, its last number; and the jseq of the entry that tells it.
-    hole: tuple[str, int] = ("", 0)
-    hole_jseq: int = 0
+    # Holes that were told: by whose and its last number, the jseq of the entry that tells it.
+    holes: dict[tuple[str, int], int] = field(default_factory=dict)
     _place: int = 0
     _reader: Reader | None = None
 

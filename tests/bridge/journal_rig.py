@@ -217,12 +217,13 @@ class Gate:
     """A proxy that hands Redis one command at a time, and calls `before` ahead of each.
 
     So something can happen between two batches that are both in flight. `batches` counts them,
-    `commands` are the names of all that went through, `replies` what Redis said to each.
+    `stream` is where the latest goes; `commands` are the names of all that went through, `replies` what Redis said to each.
     """
 
     def __init__(self, port: int) -> None:
         self.port = 0
         self.batches = 0
+        self.stream = ""
         self.commands: list[bytes] = []
         self.replies: list[Reply] = []
         # What a connection reads while this is not set, it keeps back until that very event is.
@@ -247,7 +248,11 @@ class Gate:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.add(asyncio.current_task())
-        far_reader, far_writer = await asyncio.open_connection(HOST, self._upstream_port)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(HOST, self._upstream_port)
+        except OSError:
+            writer.transport.abort()
+            return
         commands = ReplyParser()  # a command is an array of bulk strings like any other
         try:
             while data := await reader.read(1 << 20):
@@ -257,7 +262,7 @@ class Gate:
                     self._tell(words)
                     far_writer.write(_command(words))
                     self.replies.append(await _one_reply(far_reader, writer))
-        except OSError:
+        except (OSError, RuntimeError):  # uvloop raises the latter where a transport is closed
             pass  # one end has gone: so does the other
         finally:
             writer.transport.abort()
@@ -268,6 +273,7 @@ class Gate:
         self.commands.append(words[0])
         if words[:2] == [b"EVALSHA", SHIP]:
             self.batches += 1
+            self.stream = str(words[3], "utf-8") if isinstance(words[3], bytes) else ""
             self.before_batch(self.batches)
 
 

@@ -3,9 +3,11 @@
 import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -26,6 +28,11 @@ from tests.bridge.processes import ROOT
 # Small segments, so that a hundred entries fill several.
 LIMITS: Final = Limits(segment_bytes=16_384)
 PAGE: Final = 100
+# The functions of `os` by which a journal changes files.
+CHANGES: Final = (
+    *("pwrite", "ftruncate", "posix_fallocate", "fdatasync", "fsync"),
+    *("rename", "replace", "unlink", "link"),
+)
 # An interruption that takes longer waits for a lock.
 LOCKED_SECONDS: Final = 0.02
 
@@ -85,8 +92,49 @@ def records_of(path: Path) -> list[Record]:
 
 def killed(journal: Journal) -> None:
     """Leave the journal as SIGKILL does: its descriptors are closed, nothing more is written."""
-    for descriptor in descriptors(journal.directory):
+    let_go(journal.directory)
+
+
+def let_go(directory: Path) -> None:
+    """Close every descriptor that this process has in a folder."""
+    for descriptor in descriptors(directory):
         os.close(descriptor)
+
+
+def killed_at(call: int, work: Callable[[], object]) -> bool:
+    """Run `work` in a process of its own, and kill that at its nth call that changes a file.
+
+    A write is done by half first. False when `work` ended before.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fork beside threads: the child needs none of them
+        child = os.fork()
+    if child == 0:
+        try:
+            _die_at(call)
+            work()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def _die_at(call: int) -> None:
+    left = [call]
+
+    def killing(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*words: Any, **named: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                if name == "pwrite":
+                    function(words[0], words[1][: len(words[1]) // 2], words[2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*words, **named)
+
+        return wrapped
+
+    for name in CHANGES:
+        setattr(os, name, killing(name, getattr(os, name)))
 
 
 def descriptors(directory: Path) -> list[int]:

@@ -1,5 +1,6 @@
 """`python -m bridge journal` and `resume`, run as a user runs them."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_for_programs(journal: Path) -> None:
     assert [each["problem"] for each in listed] == [""] * len(listed)
     spans = [(each["first"]["orders"], each["last"]["orders"]) for each in listed]
     assert (spans[0][0], spans[-1][1]) == (1, 250)
-    assert all(one[1] + 1 == two[0] for one, two in zip(spans, spans[1:], strict=False))
+    assert all(one[1] + 1 == two[0] for one, two in itertools.pairwise(spans))
 
 
 def test_damaged(journal: Path) -> None:
@@ -161,11 +162,21 @@ def test_beside_a_bridge(written: Path) -> None:
     """What a bridge writes at present is listed and whole; a repair is refused with 73."""
     done = _bridge("journal", "--directory", written)
     assert done.returncode == exits.DONE, done.stdout
-    assert " open " in done.stdout
     assert done.stdout.endswith(" 0 damaged\n")
     done = _bridge("journal", "--repair", "--directory", written)
     assert (done.returncode, done.stdout) == (exits.TAKEN, "")
     assert done.stderr.startswith("journal.directory: another bridge writes to ")
+
+
+def test_the_present_segment(journal: Path) -> None:
+    """The segment that is written is listed as open, with what is in it so far."""
+    held_open = opened(journal)
+    put_many(held_open, 7)
+    lines, code = journal_command.report(journal, as_json=False)
+    assert (code, lines[-1].endswith(" 0 damaged")) == (exits.DONE, True)
+    assert [" open " in line for line in lines[1:-1]] == [False] * (len(lines) - 3) + [True]
+    assert lines[-2].endswith(": orders 251-257")
+    held_open.close()
 
 
 def test_always_beside_a_bridge(written: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from bridge import exits, journal_directory
 from bridge.exits import Exit
+from bridge.journal import JournalFailed
 from tests.bridge.journals import opened, put_many, tmpfs
 from tests.bridge.processes import ROOT
 
@@ -165,3 +166,21 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     assert [path.read_text() for path in strangers] == ["mine"] * 3
 
 
+def test_the_folder_is_gone(tmp_path: Path) -> None:
+    """A folder that was removed under a running journal is a failure at the next segment."""
+    journal = opened(tmp_path / "journal")
+    for path in (tmp_path / "journal").iterdir():
+        path.unlink()
+    (tmp_path / "journal").rmdir()
+    with pytest.raises(JournalFailed):
+        put_many(journal, 300)
+    journal.close()
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    """A name that is no folder: 74."""
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(Exit) as caught:
+        opened(path)
+    assert caught.value.code == exits.CANNOT_RECORD

@@ -143,6 +143,7 @@ def test_no_number_twice_when_a_sync_fails(tmp_path: Path, monkeypatch: pytest.M
     journal = opened(tmp_path)
     [found] = held(journal).values()
     assert {seq: found.get(seq) for seq in accepted} == accepted
+    assert b"refused" not in found.values()
     records = [each for segment in journal.segments for each in segment.records()]
     assert len({each.seq for each in records}) == len(records)
     journal.close()
@@ -154,7 +155,7 @@ def test_no_number_twice_when_a_sync_fails(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("reserve", ["reserve", "none"])
 @pytest.mark.parametrize("file_bytes", [600, 2000, 9000, 12_000])
 def test_files_may_not_grow(tmp_path: Path, file_bytes: int, reserve: str) -> None:
-    """A write that fails: told once; what finds room is written; the rest is refused, unnumbered."""
+    """A write that fails: told once; what finds room is written; the rest is refused."""
     directory = tmp_path / "journal"
     said = json.loads(in_a_child(LIMITED, directory, file_bytes, reserve))
     assert len(said["told"]) == 1
@@ -271,26 +272,6 @@ def test_renumbering_without_room(small_disk: Path) -> None:
     journal.close()
 
 
-def test_the_folder_is_gone(tmp_path: Path) -> None:
-    """A folder that was removed under a running journal is a failure at the next segment."""
-    journal = opened(tmp_path / "journal")
-    for path in (tmp_path / "journal").iterdir():
-        path.unlink()
-    (tmp_path / "journal").rmdir()
-    with pytest.raises(JournalFailed):
-        put_many(journal, 300)
-    journal.close()
-
-
-def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
-    """A name that is no folder: 74."""
-    path = tmp_path / "file"
-    path.touch()
-    with pytest.raises(Exit) as caught:
-        opened(path)
-    assert caught.value.code == exits.CANNOT_RECORD
-
-
 def _until_refused(journal: Journal) -> int:
     """Append until there is no room left; return how many entries were taken."""
     with pytest.raises(JournalFailed):
@@ -307,5 +288,3 @@ def _fail_once(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, name, failing)
-
-

@@ -89,7 +89,7 @@ def test_the_tail(journal: Journal) -> None:
 
 
 def test_waits_at_the_end(journal: Journal) -> None:
-    """A reader at the end goes on when there is more, in this segment, the next and the one after."""
+    """A reader at the end goes on when there is more, in this segment and in those behind it."""
     reader, seen = _reader(journal), 0
     assert _seqs(reader, 1) == []
     for count in (1, 3, 0, 40, 200, 1):

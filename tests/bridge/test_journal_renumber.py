@@ -1,43 +1,11 @@
 """Renumbering: entries whose numbers somebody else has given too get new ones, once each."""
 
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from bridge.core.contract import EXEC_KINDS
 from bridge.journal import Chapter
 from bridge.journal_directory import segment_paths
 from tests.bridge.journals import count, held, killed, opened, put, put_many, restore, snapshot
-from tests.bridge.processes import ROOT
-
-# In a process of its own: fills a journal of 150 orders and 150 fills, and has those behind the
-# fiftieth order and the tenth fill numbered again; is killed at the nth call of a function of `os`.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.bridge.journals import opened, put
-
-journal = opened(Path(sys.argv[1]))
-for number in range(1, 301):
-    put(journal, f"{(number + 1) // 2:100}".encode(), ("fills", "orders")[number % 2])
-journal.sync()
-left = int(sys.argv[2])
-
-def killing(call):
-    def wrapped(*words, **named):
-        global left
-        left -= 1
-        left or os.kill(os.getpid(), signal.SIGKILL)
-        return call(*words, **named)
-    return wrapped
-
-for name in ("pwrite", "rename", "unlink", "fdatasync", "ftruncate"):
-    setattr(os, name, killing(getattr(os, name)))
-journal.renumber({"orders": 50, "fills": 10}, 2)
-os._exit(0)
-"""
 
 
 def test_from_one_on(tmp_path: Path) -> None:
@@ -130,18 +98,4 @@ def test_both_are_there(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     assert held(journal) == {journal.producer: dict(enumerate(orders, start=1))}
     assert not set(before) & set(segment_paths(tmp_path))
-    journal.close()
-
-
-@pytest.mark.parametrize("calls", [1, 2, 3, 4, 5, 20, 120, 240, 241, 242, 243, 244, 245, 246, 250])
-def test_killed_at_any_step(tmp_path: Path, calls: int) -> None:
-    """Killed at any step: every entry behind the verified ones is there, under one name only."""
-    directory = tmp_path / "journal"
-    command = [sys.executable, "-c", KILLED, str(directory), str(calls)]
-    subprocess.run(command, cwd=ROOT, timeout=30)
-    journal = opened(directory)
-    for kind, verified in (("orders", 50), ("fills", 10)):
-        found = [int(each) for numbered in held(journal, kind).values() for each in numbered.values()]
-        assert len(found) == len(set(found))
-        assert set(range(verified + 1, 151)) <= set(found), f"{kind}: {len(found)} are left"
     journal.close()

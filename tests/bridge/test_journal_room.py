@@ -1,8 +1,8 @@
 """What the journal takes on the disk and of the process, and when it gives that back."""
 
 import contextlib
-import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.bridge.journals import (
     descriptors,
     flip,
     held,
+    interrupted,
     last_segment,
     opened,
     put,
@@ -200,6 +201,25 @@ def test_reserve(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_a_reserve_made_at_any_moment(tmp_path: Path) -> None:
+    """A reserve that another thread makes, at any line of a rotation, is counted once."""
+    size = 65_536
+    limits = Limits(segment_bytes=size, bytes_max=3 * size)  # the full, the present, the reserve
+    for line in range(1, 300):
+        journal = opened(tmp_path / str(line), limits=limits)
+        put_many(journal, 2, size=25_000)
+        is_met = interrupted(partial(put, journal, bytes(25_000)), line, journal.make_reserve)
+        put(journal, bytes(25_000))
+        if journal.reserve_is_due:
+            journal.make_reserve()
+        assert journal.failure is None, f"interrupted at line {line}"
+        assert len(journal.segments) == 2
+        journal.close()
+        if not is_met:
+            return
+    raise AssertionError("a rotation has no end")
+
+
 def test_disk_bytes(tmp_path: Path) -> None:
     """What it takes on the disk is the sum of segments and reserve."""
     journal = opened(tmp_path)
@@ -224,21 +244,22 @@ def test_closed_it_is_small(tmp_path: Path) -> None:
 
 def test_no_descriptor_is_left(tmp_path: Path) -> None:
     """Opened and closed, rotated, refused because taken, or damaged: nothing stays open."""
-    before = len(os.listdir("/dev/fd"))
-    for _ in range(70):
+    before = len(list(Path("/dev/fd").iterdir()))
+    for number in range(200):
         journal = opened(tmp_path)
-        put_many(journal, 40)
-        assert len(held(journal)) == 1
+        if number % 20 == 0:
+            put_many(journal, 100)
+            assert len(held(journal)) == 1
         with pytest.raises(Exit):
             opened(tmp_path)
         journal.close()
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(list(Path("/dev/fd").iterdir())) == before
     flip(last_segment(tmp_path), 100)
-    for _ in range(70):
+    for _ in range(200):
         with pytest.raises(Exit) as caught:
             opened(tmp_path)
         assert caught.value.code == exits.BAD_DATA
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_close_twice(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The latch: a halt that outlives the process, and finds room on a full disk."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from tests.bridge.journals import fill_up, in_a_child, tmpfs
 
 
 def test_set_and_cleared(tmp_path: Path) -> None:
-    """Nothing holds it at first; what is set holds until it is cleared, with its reason and time."""
+    """Nothing holds it at first; what is set holds until it is cleared, with reason and time."""
     latch = Latch(tmp_path)
     assert latch.reason is None
     latch.set("the disk is full")
@@ -105,4 +104,4 @@ def test_opening_it_does_not_clear_it(tmp_path: Path) -> None:
     Latch(tmp_path).set("held")
     for _ in range(3):
         assert str(Latch(tmp_path).reason).startswith("held")
-    assert os.listdir(tmp_path) == ["latch"]
+    assert [path.name for path in tmp_path.iterdir()] == ["latch"]

@@ -81,6 +81,25 @@ async def test_it_ends_with_its_connection(redis_server: RedisServer) -> None:
 
 
 @on_uvloop
+async def test_a_refusal_and_a_loss_at_once(redis_server: RedisServer) -> None:
+    """Whatever is told of the two, no exception is left behind that nobody has asked for."""
+    tries = 0
+
+    async def prepare() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            owner.link.drop()
+            raise RedisRefused(ReplyError("OOM", "OOM command not allowed"))
+
+    owner = Owner(Target(port=redis_server.port), prepare)
+    async with owner.running() as link:
+        await until(lambda: link.is_up)
+
+    assert sum(owner.errors.values()) == 1
+
+
+@on_uvloop
 async def test_a_fault_of_it_ends_the_link(redis_server: RedisServer) -> None:
     """An exception that is no outage is raised by `run`."""
 

@@ -9,10 +9,13 @@ import pytest
 
 from bridge import exits
 from bridge.__main__ import main
+from bridge.journal import Journal, Limits
+from bridge.latch import Latch
 from tests.bridge.processes import ROOT, Daemon, environment
 
 Capture = pytest.CaptureFixture[str]
 PASSWORD = "s3cret"
+RUN_CODES = (0, 2, 65, 69, 73, 74, 75, 76, 77, 78)
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +40,11 @@ def refused(capsys: Capture) -> Callable[..., str]:
 @pytest.mark.parametrize(
     ("words", "codes"),
     [
-        ((), (0, 2, 65, 69, 73, 74, 75, 77, 78)),
-        (("run",), (0, 2, 65, 69, 73, 74, 75, 77, 78)),
+        ((), RUN_CODES),
+        (("run",), RUN_CODES),
         (("check-config",), (0, 2, 78)),
+        (("journal",), (0, 2, 65, 73, 78)),
+        (("resume",), (0, 2, 65, 78)),
     ],
 )
 def test_help_names_the_exit_codes(
@@ -50,10 +55,17 @@ def test_help_names_the_exit_codes(
         main((*words, "--help"))
     assert ended.value.code == exits.DONE
     listed = capsys.readouterr().out.partition("exit codes:\n")[2]
-    assert tuple([int(line.split()[0]) for line in listed.splitlines()]) == codes
+    lines = [line for line in listed.splitlines() if line[2] != " "]  # no second line of a code
+    assert tuple([int(line.split()[0]) for line in lines]) == codes
 
 
-@pytest.mark.parametrize("words", [(), ("nothing",), ("run", "--nothing"), ("run", "--config")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *((), ("nothing",), ("run", "--nothing"), ("run", "--config")),
+        *(("check-config", "--takeover"), ("resume", "--repair"), ("journal", "--directory")),
+    ],
+)
 def test_usage(capsys: Capture, words: tuple[str, ...]) -> None:
     """An unknown command or option: 2, and the usage."""
     with pytest.raises(SystemExit) as ended:
@@ -93,6 +105,43 @@ def test_misspelled_in_the_environment(
     """The same for a variable."""
     monkeypatch.setenv("BRIDGE_STATUS__PROT", "1")
     assert "; the closest is BRIDGE_STATUS__PORT; " in refused(command)
+
+
+@pytest.mark.parametrize(
+    ("command", "setting"), [("journal", "journal.directory"), ("resume", "state.directory")]
+)
+def test_no_folder(refused: Callable[..., str], command: str, setting: str) -> None:
+    """Neither named nor set: 78, and both ways to name it."""
+    assert refused(command) == f"{setting} is not set; name the folder with --directory\n"
+
+
+def test_resume_clears_the_latch(capsys: Capture, tmp_path: Path) -> None:
+    """What a failed journal has set is cleared, and said; a second time there is nothing."""
+    Latch(tmp_path).set("the journal failed: no room")
+    assert main(["resume", "--directory", str(tmp_path)]) == exits.DONE
+    assert capsys.readouterr().out.startswith("cleared: the journal failed: no room (since 2")
+    assert Latch(tmp_path).reason is None
+    assert main(["resume", "--directory", str(tmp_path)]) == exits.DONE
+    assert capsys.readouterr().out == "nothing was halted\n"
+
+
+def test_resume_without_a_latch(capsys: Capture, tmp_path: Path) -> None:
+    """A folder that is not one of ours: 65, and it is left as it is."""
+    assert main(["resume", "--directory", str(tmp_path)]) == exits.BAD_DATA
+    assert capsys.readouterr().err.startswith(f"{tmp_path} holds no latch")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_the_settings(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without --directory both commands take the folders that the settings name."""
+    monkeypatch.setenv("BRIDGE_STATE__DIRECTORY", str(tmp_path))
+    Latch(tmp_path)
+    Journal.open(tmp_path / "journal", "T", Limits()).close()
+    assert main(["resume"]) == exits.DONE
+    assert main(["journal"]) == exits.DONE
+    assert capsys.readouterr().out.endswith("1 segments, 0 entries, 0 damaged\n")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Opening what was left behind: nothing durable is missing, no number is ever given twice."""
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ from bridge import exits, recovery
 from bridge.exits import Exit
 from bridge.journal import Journal, Limits
 from bridge.journal_directory import segment_paths
-from bridge.segments import Segment
+from bridge.segments import HEAD, MAGIC, Head, Segment, crc32c
 from tests.bridge.journals import (
     count,
+    descriptors,
     erase,
     flip,
     held,
@@ -201,6 +204,19 @@ def test_a_segment_that_others_follow(tmp_path: Path, is_torn: bool) -> None:
     with pytest.raises(Exit) as caught:
         opened(tmp_path)
     assert caught.value.code == exits.BAD_DATA
+
+
+def test_a_later_version(tmp_path: Path) -> None:
+    """A segment of a later version ends in an answer, not in a traceback, and holds nothing."""
+    opened(tmp_path).close()
+    path = last_segment(tmp_path)
+    head, start = Head.read(path)
+    text = json.dumps({**asdict(head), "later": 1}).encode()
+    data = HEAD.pack(MAGIC, len(text), crc32c(text)) + text + path.read_bytes()[start:]
+    path.write_bytes(data)
+    with pytest.raises(Exit):
+        opened(tmp_path)
+    assert descriptors(tmp_path) == []
 
 
 def test_a_segment_that_is_missing(tmp_path: Path) -> None:

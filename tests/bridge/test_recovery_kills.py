@@ -47,11 +47,11 @@ def _run_and_kill(directory: Path, fsync: str, entries: int, ledger: Ledger) -> 
     process.wait()
 
 
+@pytest.mark.parametrize("seed", [SEED])
 @pytest.mark.parametrize("kills", [5, pytest.param(30, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
+def test_killed_at_random_moments(tmp_path: Path, kills: int, seed: int) -> None:
     """Many times in a row, in the same folder: nothing is missing, changed or numbered twice."""
-    print(f"seed {SEED}")
-    chance, directory, ledger = random.Random(SEED), tmp_path / "journal", Ledger()
+    chance, directory, ledger = random.Random(seed), tmp_path / "journal", Ledger()
     for _ in range(kills):
         fsync = chance.choice(("always", "group", "group", "never"))
         _run_and_kill(directory, fsync, chance.randrange(ENTRIES_MAX), ledger)
@@ -68,10 +68,10 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     journal.close()
 
 
-def test_identities_outlive_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [SEED])
+def test_identities_outlive_a_kill(tmp_path: Path, seed: int) -> None:
     """The index knows every identity whose entry was appended, and no other one."""
-    print(f"seed {SEED}")
-    chance, directory, ledger = random.Random(SEED), tmp_path / "journal", Ledger()
+    chance, directory, ledger = random.Random(seed), tmp_path / "journal", Ledger()
     for _ in range(3):
         _run_and_kill(directory, "group", chance.randrange(ENTRIES_MAX), ledger)
         journal = opened(directory)

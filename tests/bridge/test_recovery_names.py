@@ -15,7 +15,7 @@ def test_a_copied_folder(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "original", tmp_path / "copy")
     copy, first = opened(tmp_path / "copy"), opened(tmp_path / "original")
     assert first.producer == original
-    assert (copy.producer, copy.seqs["orders"]) == (f"A.{copy.head.uuid[:8]}.1", 0)
+    assert (copy.producer, copy.seqs["orders"]) == (f"A.{copy.head.uuid[:8]}.2", 0)
     assert copy.head.uuid != first.head.uuid
     assert put(copy, b"new") == 1
     assert held(copy)[original] == dict(enumerate(payloads, start=1))
@@ -69,7 +69,7 @@ def test_another_name_and_back(tmp_path: Path) -> None:
         names.append((journal.producer.partition(".")[0], journal.head.incarnation))
         put_many(journal, 3)
         journal.close()
-    assert names == [("A", 1), ("B", 1), ("A", 2), ("A", 2), ("B", 2)]
+    assert names == [("A", 1), ("B", 2), ("A", 3), ("A", 3), ("B", 4)]
 
 
 def test_another_name_and_back_much_later(tmp_path: Path) -> None:

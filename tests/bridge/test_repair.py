@@ -14,7 +14,7 @@ from bridge.exits import Exit
 from bridge.journal import Limits
 from bridge.journal_reader import Reader
 from bridge.repair import repair
-from bridge.segments import BODY, FRAME, Damaged, Segment
+from bridge.segments import Damaged, Segment
 from tests.bridge.journals import (
     flip,
     held,

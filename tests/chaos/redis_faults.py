@@ -41,7 +41,7 @@ def log_cut(rig: Rig) -> Verdict:
         rig.server.start()
         rig.wait()
         rig.server.kill()
-        rig.server.start()
+        rig.server.start_supervised()
     rig.finish(daemon)
     return rig.verdict()
 

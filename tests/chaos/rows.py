@@ -41,7 +41,7 @@ ROWS: Final[Mapping[str, Row]] = {
     ),
     "reply_lost": Row("connection cut after send and before the reply", redis_faults.reply_lost),
     "journal_damaged": Row(
-        "journal cut below the mark, set back, lost, copied",
+        "journal cut below the mark, lost, copied",
         disk_faults.journal_damaged,
         but="but what neither Redis nor the journal had any more",
     ),

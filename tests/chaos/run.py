@@ -34,11 +34,13 @@ OUTPUT: Final = Path("artifacts/chaos.json")
 STRIKES: Final = 20
 LONG_SECONDS: Final = 10.0
 SHORT: Final = Pace(strikes=1, seconds=1.5)
+# One more than there are CPUs: some rows mostly wait.
+JOBS: Final = (os.cpu_count() or 1) + 1
 ROW_SECONDS_MAX: Final = 1_500.0
 POLL_SECONDS: Final = 0.05
 PACKAGES: Final = ("nautilus_trader", "redis")
 TABLE: Final = {**ROWS, **NAIVE}
-# The longest first: two run at a time.
+# The longest first.
 ORDER: Final = ("starved", "journal_damaged", "disk_full", "taken_over")
 
 
@@ -196,7 +198,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", choices=TABLE, metavar="ROW", help=", ".join(TABLE))
     parser.add_argument("--strikes", type=_count, default=STRIKES, help="of each fault")
     parser.add_argument("--short", action="store_true", help="one strike of each, shortened")
-    parser.add_argument("--jobs", type=_count, default=2, help="rows at a time")
+    parser.add_argument("--jobs", type=_count, default=JOBS, help=f"rows at a time; here {JOBS}")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"default {OUTPUT}")
     parser.add_argument("--one", choices=TABLE, help=argparse.SUPPRESS)
     return parser.parse_args(argv)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.chaos import checker
-from tests.chaos.checker import Streams, Verdict, check
+from tests.chaos.checker import Verdict, check
+from tests.chaos.matching import Streams
 from tests.chaos.record import FIELDS, Event, Found, Values
 
 PRODUCER = "T.0a1b2c3d.1"
@@ -185,6 +186,23 @@ def test_the_event_in_hand_may_be_there() -> None:
         verdict = check([record], streams, in_hand_max=1)
         assert verdict.is_clean
         assert verdict.in_hand == 1
+
+
+def test_an_event_in_hand_may_be_like_another() -> None:
+    """Two states of an account are alike, and a kill strikes behind the second."""
+    first, second = [position(1), order(2)], [order(5, life=1), order(6, life=1)]
+    streams = shipped([*first, position(3), *second])
+    assert check([[*first, *second]], streams, in_hand_max=1).is_clean
+    assert figures(check([[*first, *second]], streams)) == {"doubled": 1}
+    streams = shipped([first[0], position(3), first[1], *second])
+    assert figures(check([[*first, *second]], streams, in_hand_max=9)) == {"doubled": 1}
+
+
+def test_nothing_is_in_hand_at_the_end() -> None:
+    """The last process was ended as an operator would: what it emitted is in the record."""
+    record = [order(1), order(2)]
+    verdict = check([record], shipped([*record, order(3)]), in_hand_max=9)
+    assert figures(verdict) == {"invented": 1}
 
 
 def test_only_one_event_may_be_in_hand() -> None:

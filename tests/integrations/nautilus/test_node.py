@@ -1,6 +1,7 @@
 """The demo's node: how it starts, how it ends, and every way it can refuse to."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from nautilus_trader.config import StrategyConfig
-from nautilus_trader.model.enums import OrderSide
+from nautilus_trader.model.enums import OrderSide, TradingState
 from nautilus_trader.model.identifiers import InstrumentId
 from nautilus_trader.trading.strategy import Strategy
 
@@ -88,6 +89,18 @@ class Buyer(Strategy):
 
     def on_stop(self) -> None:
         self.close_all_positions(PERP)
+
+
+class Patient(Buyer):
+    """Buys far below the market."""
+
+    def on_quote_tick(self, tick: Any) -> None:
+        if not self.bought:
+            self.bought = True
+            instrument = self.cache.instrument(PERP)
+            price = instrument.make_price(tick.bid_price.as_decimal() * 9 / 10)
+            size = instrument.make_qty("0.002")
+            self.submit_order(self.order_factory.limit(PERP, OrderSide.BUY, size, price))
 
 
 class Bare(Strategy):
@@ -274,6 +287,29 @@ async def test_a_full_lane_ends_the_node(build):
 
     assert error.code == exits.CANNOT_RECORD
     assert "exec.entries_max" in str(error)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["on the loop", "in another thread"])
+async def test_a_failure_stops_trading(build, elsewhere):
+    """Whatever the lane's failure is, from whichever thread: nothing more is submitted, what rests
+    is canceled, and `run` ends with the failure's own code."""
+    made = build({"source.strategy": f"{HERE}:Patient"})
+    running = await start(made.source)
+    cache, risk = made.source.node.cache, made.source.node.kernel.risk_engine
+    await until(lambda: cache.orders_open(), "the resting order")
+
+    tell = functools.partial(made.exec_lane.on_failure, Exit(exits.FENCED, "another bridge"))
+    if elsewhere:
+        await asyncio.to_thread(tell)
+    else:
+        tell()
+
+    with pytest.raises(Exit, match="another bridge") as caught:
+        await asyncio.wait_for(running, 5)
+    assert caught.value.code == exits.FENCED
+    assert risk.trading_state == TradingState.HALTED
+    await until(lambda: not cache.orders_open(), "the cancel")
+    await made.source.stop()
 
 
 async def test_two_instruments_on_one_stream(build):

@@ -1,6 +1,7 @@
 """The tap in real engines: what the bus carried is what Redis holds."""
 
-import time
+import threading
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,16 +15,13 @@ from nautilus_trader.model.enums import (
     OrderType,
     TimeInForce,
 )
-from nautilus_trader.model.identifiers import InstrumentId, VenueOrderId
+from nautilus_trader.model.identifiers import VenueOrderId
 from nautilus_trader.model.objects import Price, Quantity
 
 from bridge.core.contract import ORDER_STATUSES, default_names
-from bridge.core.lanes import ExecLane, MarketLane
-from bridge.metrics import Metrics
 from integrations.nautilus import sandbox
 from integrations.nautilus.bridge import NautilusRedisBridge
 from integrations.nautilus.sandbox import QuoteSandboxClient
-from integrations.nautilus.tap import Tap
 from integrations.nautilus.translate import Translator
 from tests.integrations.nautilus import engines
 from tests.integrations.nautilus.engines import PERP, until
@@ -116,6 +114,43 @@ async def test_trading_node_publishes_all_it_did(redis_server):
     await bridge.stop()
 
     assert_published(redis_server.client, record, prefix="shadow:")
+
+
+class Timed(Script):
+    """Submits from a timer: a live clock calls it in a thread of its own."""
+
+    def on_start(self) -> None:
+        super().on_start()
+        self.threads: set[int] = set()
+        self.clock.set_timer("step", timedelta(milliseconds=5), callback=self._on_step)
+
+    def _on_step(self, _: Any) -> None:
+        self.threads.add(threading.get_ident())
+        self.market(time_in_force=TimeInForce.IOC)
+
+
+async def test_orders_of_a_timer_are_kept(redis_server, monkeypatch, tmp_path):
+    """What a strategy does in another thread than the loop's is published like all else, also
+    while the journal's write lets the loop go on."""
+    monkeypatch.setenv("BRIDGE_STATE__DIRECTORY", str(tmp_path))
+    script = Timed(*[lambda s, _: s.market(time_in_force=TimeInForce.IOC)] * 1000, every=1)
+    node = engines.make_node(script)
+    bridge = attach(node, redis_server.url)
+    await bridge.start()
+
+    async with engines.running(node):
+        await until(lambda: node.cache.orders_closed_count() >= 100, "orders to fill")
+        script.clock.cancel_timer("step")
+        script.left.clear()
+        await until(lambda: not node.cache.orders_inflight(), "the last of them")
+        submitted = [order.client_order_id.value for order in node.cache.orders()]
+    await bridge.stop()
+
+    assert script.threads - {threading.get_ident()}, "a thread of its own"
+    rows = rows_of(redis_server.client, "shadow:exec:orders")
+    assert [int(row["seq"]) for row in rows] == list(range(1, len(rows) + 1))
+    begun = [row["cl_ord_id"] for row in rows if row["status"] == "initialized"]
+    assert sorted(begun) == sorted(submitted)
 
 
 async def test_a_nested_order_shows_behind_its_fill(redis_server):
@@ -268,73 +303,6 @@ async def test_a_raising_translation_leaves_a_live_node_up(redis_server, monkeyp
     await bridge.stop()
 
     assert bridge.metrics.events_refused["broken"]._value.get() >= 8
-
-
-def make_tap(kernel: Any, **limits: Any) -> tuple[Tap, ExecLane, MarketLane, list[Any]]:
-    """Return a tap on lanes that nobody publishes, and the list of what it reported as failure."""
-    failures: list[Any] = []
-    exec_lane = ExecLane(
-        default_names(),
-        producer="TEST-001.00000000.1",
-        entries_max=limits.get("exec_entries_max", 1000),
-        clock_ns=time.monotonic_ns,
-    )
-    market_lane = MarketLane(
-        entries_max=limits.get("market_entries_max", 1000), clock_ns=time.monotonic_ns
-    )
-    market_lane.on_full = lambda channel: channel.shed(market_lane.entries_max)
-    tap = Tap(
-        kernel,
-        exec_lane,
-        market_lane,
-        Metrics(),
-        names=default_names(),
-        venue_alias={},
-        maxlen=1000,
-        on_failure=failures.append,
-    )
-    return tap, exec_lane, market_lane, failures
-
-
-def test_a_full_lane_is_told_once():
-    """The first entry that finds no room reports; later ones are counted, and the run goes on."""
-    engine = engines.make_engine(Script(*everything()))
-    tap, exec_lane, _, failures = make_tap(engine.kernel, exec_entries_max=5)
-
-    engine.run()
-
-    assert exec_lane.backlog == 5
-    assert len(failures) == 1
-    assert tap.lost > 1
-    engine.dispose()
-
-
-def test_a_full_market_lane_survives_an_unknown_instrument():
-    """Conflation in the trading loop meets an event without a stream: Nautilus hears no error."""
-    engine = engines.make_engine()
-    _, _, market_lane, _ = make_tap(engine.kernel, market_entries_max=2)
-    prices, sizes = (Price.from_str("1"), Price.from_str("2")), (Quantity.from_str("1"),) * 2
-    quote = market_data.QuoteTick(InstrumentId.from_str("NO.WHERE"), *prices, *sizes, 1, 1)
-
-    for _ in range(10):
-        engine.kernel.msgbus.publish("data.quotes.WHERE.NO", quote)
-
-    assert 1 <= market_lane.backlog <= 3
-    engine.dispose()
-
-
-def test_detach_takes_every_subscription_back():
-    """Behind it nothing reaches the lanes; a second detach is harmless."""
-    engine = engines.make_engine(Script(lambda s, _: s.market()))
-    tap, exec_lane, market_lane, _ = make_tap(engine.kernel)
-
-    tap.detach()
-    tap.detach()
-    engine.run()
-
-    assert engine.kernel.cache.orders_closed_count() == 1
-    assert (exec_lane.backlog, market_lane.backlog) == (0, 0)
-    engine.dispose()
 
 
 async def test_rare_kinds_of_market_data(redis_server):
