@@ -13,6 +13,7 @@ from bridge import config
 from bridge.core import contract
 from bridge.core.contract import STREAMS, TAIL, FieldType, Stream
 from bridge.metrics import Metrics
+from tests.chaos import report
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -128,6 +129,8 @@ def _metrics() -> Iterator[str]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "chaos": report.bridge_table,
+    "naive": report.naive_table,
     "streams": streams,
     "words": words,
     "examples": examples,

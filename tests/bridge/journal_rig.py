@@ -217,7 +217,8 @@ class Gate:
     """A proxy that hands Redis one command at a time, and calls `before` ahead of each.
 
     So something can happen between two batches that are both in flight. `batches` counts them,
-    `stream` is where the latest goes; `commands` are the names of all that went through, `replies` what Redis said to each.
+    `stream` is where the latest goes; `commands` are the names of all that went through, `replies`
+    what Redis said to each.
     """
 
     def __init__(self, port: int) -> None:
