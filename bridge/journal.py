@@ -74,6 +74,7 @@ class Journal:
         self._lock = lock
         self._open: OpenSegment | None = None
         self._reserve_is_due = True
+        self._is_postponed = False
         self._is_durable = True
         self._acknowledged: dict[tuple[str, str], int] = {}
         self._reserving = threading.Lock()
@@ -181,16 +182,17 @@ class Journal:
 
     @property
     def reserve_is_due(self) -> bool:
-        """Whether `make_reserve` has something to do: the present segment is half full."""
-        segment = self._open
-        is_time = segment is not None and segment.is_half_full
-        return self._reserve_is_due and is_time and self.failure is None
+        """Whether `make_reserve` has something to do."""
+        if not self._reserve_is_due or self.failure is not None:
+            return False
+        return not self._is_postponed or self._is_half_full
 
     def make_reserve(self) -> None:
         """Prepare the segment behind the present one; blocks for a moment.
 
         No room for it, on the disk or below `bytes_max`, is a failure that is told while the
-        present segment still takes what the halt brings.
+        present segment still takes what the halt brings. Below `bytes_max` there may be room once
+        Redis has confirmed something: so long as the segment is not half full, that is waited for.
         """
         size = self.limits.segment_bytes
         try:
@@ -204,7 +206,10 @@ class Journal:
         except OSError as error:
             self._fail(f"no room for another segment of {size} bytes: {error}")
         except JournalFailed as error:
-            self._fail(str(error))
+            if self._is_half_full:
+                self._fail(str(error))
+            else:
+                self._reserve_is_due = self._is_postponed = True
 
     def close(self) -> None:
         """Make everything durable, seal the segment, give the folder back; twice is harmless."""
@@ -306,6 +311,10 @@ class Journal:
             self._drop(segment)
         self.opened = {} if moved.segments else dict(self.seqs)
 
+    @property
+    def _is_half_full(self) -> bool:
+        return self._open is not None and self._open.is_half_full
+
     def _size_for(self, room: int) -> int:
         return max(self.limits.segment_bytes, room + HEAD_BYTES_MAX + TRAILER_BYTES_MAX)
 
@@ -357,7 +366,7 @@ class Journal:
         self._open = segment
         self.segments.append(segment.segment)
         self.jseq = segment.seal.jseq
-        self._reserve_is_due = True
+        self._reserve_is_due, self._is_postponed = True, False
 
     def _finish(self, former: OpenSegment) -> None:
         """Seal a segment and close it: durable as a whole, before the next one takes a record."""

@@ -197,8 +197,8 @@ def _cpu_seconds(work: Callable[[range], None], seqs: range) -> float:
 class Recorder:
     """A publisher behind a journal, on one server, ready to be measured again and again."""
 
-    def __init__(self, stack: ExitStack, bench: Bench, server: RedisServer) -> None:
-        config = Config(state=StateSettings(directory=bench.folder / f"state-{server.port}"))
+    def __init__(self, stack: ExitStack, server: RedisServer) -> None:
+        config = Config(state=StateSettings(directory=server.folder / "state"))
         self.runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         kept = stack.enter_context(records.opened(config, TRADER))
         self.folder = kept.journal.directory
@@ -271,7 +271,7 @@ def exec_lane(bench: Bench, rounds: int) -> Iterator[Round]:
     orders = itertools.count(step=count)
     with ExitStack() as stack:
         server = stack.enter_context(bench.server())
-        recorder = Recorder(stack, bench, server)
+        recorder = Recorder(stack, server)
 
         def ours() -> float:
             return recorder.runner.run(recorder.flood(entries(count, next(orders))))
@@ -311,7 +311,7 @@ def exec_latency(bench: Bench, rounds: int) -> Iterator[Round]:
     count = max(5, round(bench.seconds(LATENCY_SECONDS) * LATENCY_RATE))
     with ExitStack() as stack:
         server = stack.enter_context(bench.server())
-        recorder = Recorder(stack, bench, server)
+        recorder = Recorder(stack, server)
         raw = stack.enter_context(contextlib.closing(Reference(server, [])))
         plain = stack.enter_context(contextlib.closing(PlainFile(recorder.folder)))
         references = (plain.sync_seconds, lambda: raw.ping_seconds(1))

@@ -164,7 +164,8 @@ def test_signal_while_the_node_is_built(start: Callable[..., Daemon]) -> None:
     daemon.until_logged("source.building")
     ended = daemon.stop(signal.SIGTERM)
     assert (ended.code, ended.complaint) == (0, "")
-    assert ended.out.endswith("\nstopping ...\nstopped; everything is published\n")
+    assert "\nstopping ...\n" in ended.out
+    assert ended.out.endswith("\nstopped; everything is published\n")
     assert daemon.logged[-1]["event"] == "redis.embedded_stopped"
 
 

@@ -24,9 +24,12 @@ strikes = pytest.mark.parametrize("strike", STRIKES.values(), ids=STRIKES)
 
 
 @on_uvloop
-async def test_entries_arrive_once_in_order(redis_server: RedisServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fsync", ["always", "group", "never"])
+async def test_entries_arrive_once_in_order(
+    redis_server: RedisServer, tmp_path: Path, fsync: str
+) -> None:
     """What is appended to each stream is there once, in order, in all sessions."""
-    rig = JournalRig(tmp_path)
+    rig = JournalRig(tmp_path, journal={"fsync": fsync, "segment_bytes": 1 << 16})
     for _ in range(3):
         async with rig.running(redis_server.port) as session:
             for kind in KINDS * 20:

@@ -131,14 +131,14 @@ async def test_whatever_strikes(make_redis: Callable[..., RedisServer], tmp_path
     sys.stdout.write(f"SEED={seed}\n")
     chance = random.Random(seed)
     server = make_redis("--appendonly", "yes")
-    rig = JournalRig(tmp_path, exec={"in_flight_max": 256, "batch_entries_max": 10})
+    rig = JournalRig(tmp_path, exec={"in_flight_max": 60, "batch_entries_max": 3})
     async with Gate(server.port) as gate, Proxy(gate.port) as proxy:
         storm, loop = Storm(chance, server, proxy, gate), asyncio.get_running_loop()
         ends = loop.time() + RANDOM_SECONDS
         while loop.time() < ends:
             storm.turn()
             async with rig.running(proxy.port, connected=False) as session:
-                for _ in range(chance.randrange(1, 12)):
+                for _ in range(chance.randrange(5, 25)):
                     await gust(chance, session, storm)
                 if chance.random() < 0.7:  # else it ends with something on its way
                     await until_whole(session, server)
@@ -152,8 +152,8 @@ async def test_whatever_strikes(make_redis: Callable[..., RedisServer], tmp_path
 async def gust(chance: random.Random, session: Session, storm: Storm) -> None:
     """Append for a while, and be struck meanwhile, or at the end of it."""
     storm.gather()
-    for _ in range(chance.randrange(1, 10)):
-        session.append(chance.choice(KINDS), chance.randrange(1, 100))
+    for _ in range(chance.randrange(1, 5)):
+        session.append(chance.choice(KINDS), chance.randrange(1, 40))
         await asyncio.sleep(chance.choice((0, 0, 0.002, 0.02)))
     storm.calm()
 

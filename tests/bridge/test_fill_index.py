@@ -244,7 +244,9 @@ def test_a_full_disk_does_not_hold_the_journal_up(tmp_path: Path) -> None:
             if journal.reserve_is_due:
                 journal.make_reserve()
         assert journal.failure is not None or journal.seqs["fills"] == 1000
-        journal.close()
+        (disk / "ballast").unlink()
+        fills.close()
+    journal.close()
 
 
 def test_memory_stays_flat(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Self
 
 from tests.bridge.processes import ROOT, environment, eventually
 
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 
 
 class Child:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bridge import exits, journal_directory
-from bridge.segments import Segment
+from bridge.segments import Damaged, Segment
 from tests.bridge.processes import ROOT
 from tests.chaos import checker, record
 from tests.chaos.checker import Verdict
@@ -24,13 +24,15 @@ FULL = "disk full"
 TOO_LARGE = "file too large"
 FILLER = "filler"
 DISK_BYTES = 8 << 20
-SEGMENT_BYTES = 1 << 16
+SEGMENT_BYTES = 1 << 18
+HALT_BYTES = SEGMENT_BYTES // 2
 # What Redis has confirmed need not stay: the disk is small, and a start reads all of it.
 SHORT_LIVED = {"journal__retain": "1"}
 SMALL = SHORT_LIVED | {"journal__segment_bytes": str(SEGMENT_BYTES)}
 EVENT_ID = re.compile(r"event_id=([0-9a-f-]{36})")
 # How far before the end the journal is cut off.
 CUT_RECORDS_MAX = 400
+BEGIN_RECORDS_MAX = 40
 
 
 def journal_damaged(rig: Rig) -> Verdict:
@@ -109,7 +111,11 @@ def _cut(rig: Rig, journal: Path) -> None:
         for each in segment.records()
         if segment.producer == segments[-1].producer and each.jseq < last_jseq
     ]
-    segment, end, size = rig.chance.choice(ends[-CUT_RECORDS_MAX:])
+    session = segments[-1].head.session
+    begun = [each for each in ends if each[0].ordinal == session][:BEGIN_RECORDS_MAX]
+    # Also where the session had not claimed its numbers yet: a snapshot may be as old as that.
+    where = begun if begun and rig.chance.random() < 0.25 else ends[-CUT_RECORDS_MAX:]
+    segment, end, size = rig.chance.choice(where)
     offset = end if rig.chance.random() < 0.5 else end - rig.chance.randint(1, size)
     with segment.path.open("r+b") as file:
         whole = segment.path.stat().st_size
@@ -143,13 +149,12 @@ def disk_full(rig: Rig) -> Verdict:
     with _small_disk(state) as faults, _piped(rig.record()) as pipe:
         given = SMALL | {"CHAOS_RECORD": str(pipe)}
         daemon = rig.start(**given).until_running()
-        for fault in rig.striking(*faults):
+        for _ in rig.striking("disk full"):
             rig.until_flowing(daemon)
-            if fault == FULL:
+            if rig.chance.choice(faults) == FULL:
                 _fill(state)
             else:
-                limit = rig.chance.randint(SEGMENT_BYTES // 2, SEGMENT_BYTES - (1 << 12))
-                resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+                _limit_files(daemon, state / "journal")
             refused_with(daemon.ended(), exits.CANNOT_RECORD, "cannot record execution events")
             named = _named_lost(daemon)
             assert len(named) <= 1, f"more than the event in hand is missing: {named}"
@@ -208,6 +213,24 @@ def _fill(folder: Path) -> None:
     with (folder / FILLER).open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"\0" * 4096):
             pass
+
+
+def _limit_files(daemon: TradingDaemon, journal: Path) -> None:
+    """Let the next write into the segment fail; the reserve has room for what the halt brings.
+
+    A limit on the size of files holds for preallocated room too, which a full disk does not take
+    away: so it is set where the reserve is there, and the segment is full enough.
+    """
+
+    def written() -> int:
+        with contextlib.suppress(Damaged, OSError):
+            if (journal / journal_directory.RESERVE).exists():
+                return Segment.load(journal_directory.segment_paths(journal)[-1]).seal.end
+        return 0
+
+    daemon.until(lambda: written() > HALT_BYTES, "a segment that is half full")
+    limits = (HALT_BYTES, resource.RLIM_INFINITY)
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, limits)
 
 
 def _named_lost(daemon: TradingDaemon) -> set[str]:

@@ -5,7 +5,7 @@ import itertools
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -40,6 +40,20 @@ class TradingDaemon(Daemon):
     @property
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+    def until(self, probe: Callable[[], object], what: str) -> None:
+        """As of the daemon, for longer: the machine may be busy with other rows."""
+
+        def alive_or_true() -> bool:
+            met = bool(probe())
+            assert met or self.is_alive, f"{what}: it ended: {self.out[-2000:]}{self.err[-4000:]}"
+            return met
+
+        eventually(alive_or_true, what, seconds_max=RECOVER_SECONDS_MAX)
+
+    def ended(self, seconds_max: float = RECOVER_SECONDS_MAX) -> Ended:
+        """As of the daemon, for longer."""
+        return super().ended(seconds_max)
 
     def health(self) -> tuple[int, str]:
         """As of the daemon; 0 when nobody answers: then its own words tell more than that."""
@@ -131,7 +145,7 @@ class Rig:
         self.until_flowing(daemon)
         daemon.until(lambda: daemon.health()[0] == 200, "health at the end")
         daemon.send(signal.SIGTERM)
-        ended = daemon.ended()  # not within five seconds: an engine so full is long in going
+        ended = daemon.ended()
         assert ended.code == 0, _said(ended)
         assert "everything is published" in ended.out, _said(ended)
 
@@ -180,13 +194,12 @@ class Rig:
         since_ns = time.time_ns()
 
         def flows() -> bool:
-            assert daemon.is_alive, daemon.out + daemon.err
             with contextlib.suppress(redis.exceptions.RedisError):
                 last = self.server.client.xrevrange(KEYS["orders"], count=1)
                 return bool(last) and int(last[0][1].get("ts_ns", 0)) > since_ns
             return False
 
-        eventually(flows, "entries of new events", seconds_max=RECOVER_SECONDS_MAX)
+        daemon.until(flows, "entries of new events")
 
     # The end.
 

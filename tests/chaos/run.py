@@ -79,7 +79,7 @@ def run(options: Options) -> int:
         "strikes": options.pace.strikes,
         "seconds": round(time.monotonic() - began),
         "rows": [row for row in rows if row["name"] in ROWS],
-        "naive": [row for row in rows if row["name"] in NAIVE],
+        "naive": [row | {"notes": []} for row in rows if row["name"] in NAIVE],
         "versions": versions(),
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
