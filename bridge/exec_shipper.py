@@ -231,7 +231,7 @@ class ExecShipper:
         if isinstance(reply, ReplyError):
             shipment.is_open = False
             shipment.refusal = shipment.refusal or reply
-        elif isinstance(reply, int) and reply >= batch.last:
+        elif isinstance(reply, int) and batch.last <= reply < shipment.cursor:
             self._confirm(shipment, batch, reply)
         else:
             raise ProtocolError("Redis answered entries with what is no receipt")

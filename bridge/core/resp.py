@@ -45,6 +45,8 @@ class ReplyError:
     @property
     def kind(self) -> str:
         """One of the closed set of metric label values, `other` for what is not named there."""
+        if self.message.startswith("ERR The user executing the script"):
+            return "auth"  # an ACL forbids what a script of ours does
         return ERROR_KINDS.get(self.code, "other")
 
 
