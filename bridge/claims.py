@@ -261,7 +261,8 @@ class Claims:
             if not is_first:
                 await self._rewrite()
         except RedisRefused as error:
-            self._may_ask = False  # fakeredis hangs up whenever it does not know a command
+            # fakeredis does not know it, and hangs up behind each error.
+            self._may_ask = "unknown command" not in str(error).lower()
             log.warning(
                 "redis.unchecked",
                 problem=str(error),

@@ -21,10 +21,15 @@ class Disk:
         """Have what is written made durable, and a used-up reserve replaced."""
         if self._busy:
             return
+        if self._journal.needs_sync or self._journal.reserve_is_due:
+            self._start(self._work)
+
+    def _work(self) -> None:
+        """Both in one go: under load there is always something to sync."""
         if self._journal.needs_sync:
-            self._start(self._journal.sync)
-        elif self._journal.reserve_is_due:
-            self._start(self._journal.make_reserve)
+            self._journal.sync()
+        if self._journal.reserve_is_due:
+            self._journal.make_reserve()
 
     def close(self) -> None:
         """Wait for what is under way."""

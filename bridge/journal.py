@@ -203,13 +203,13 @@ class Journal:
                     return
                 self._make_room(size)
                 journal_directory.preallocate(self.directory / RESERVE, size)
-        except OSError as error:
-            self._fail(f"no room for another segment of {size} bytes: {error}")
         except JournalFailed as error:
             if self._is_half_full:
                 self._fail(str(error))
             else:
                 self._reserve_is_due = self._is_postponed = True
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reserve is not there
+            self._fail(f"no room for another segment of {size} bytes: {error}")
 
     def close(self) -> None:
         """Make everything durable, seal the segment, give the folder back; twice is harmless."""
@@ -300,16 +300,14 @@ class Journal:
     def _begin(self, producer_id: str) -> None:
         """Take over what is there; begin a segment for this session."""
         (self.directory / RESERVE).unlink(missing_ok=True)
-        self.segments, head, moved = recovery.recover(self.directory, producer_id)
-        seal = Seal(0, 0, dict(moved.ends), moved.jseq, 0)
-        size = self._size_for(len(moved.records))
-        self._switch(OpenSegment.begin(self.directory, head, seal, size=size, moved=moved.records))
+        self.segments, head = recovery.recover(self.directory, producer_id)
+        seal = Seal(0, 0, dict(head.seqs), head.jseq, 0)
+        size = self.limits.segment_bytes
+        self._switch(OpenSegment.begin(self.directory, head, seal, size=size))
         self.synced = self.jseq
         self.sync()
         journal_directory.sync(self.directory)
-        for segment in moved.segments:
-            self._drop(segment)
-        self.opened = {} if moved.segments else dict(self.seqs)
+        self.opened = dict(self.seqs)
 
     @property
     def _is_half_full(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bridge.core import contract
 from bridge.core.lanes import Kept, tail_encoder
 from bridge.journal import Journal
 from bridge.segments import CLAIM, Record, Segment
@@ -19,6 +20,8 @@ class Reader:
         self._offset = 0
         self._wanted = 0
         self._ahead: Kept | None = None
+        self._version = contract.VERSION
+        self._tail = tail_encoder(producer, contract.VERSION)
 
     def read(self, seq: int, entries_max: int, upto_jseq: int | None) -> list[Kept]:
         """Return up to `entries_max` entries that follow each other, the first at `seq` or behind.
@@ -83,5 +86,8 @@ class Reader:
         head = self._segment.head
         if head.kinds[record.kind] != self._kind:
             return None
-        tail = tail_encoder(self._producer, head.version)(record.seq, record.jseq)
+        if self._version != head.version:
+            self._version = head.version
+            self._tail = tail_encoder(self._producer, head.version)
+        tail = self._tail(record.seq, record.jseq)
         return Kept(record.seq, record.jseq, record.width, record.payload + tail, 0)

@@ -33,15 +33,10 @@ class Moved(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """The segments that count, all sealed, and what this session begins with.
-
-    `moved` are entries that Redis has not confirmed and that are numbered again, because some
-    numbers behind them were torn off.
-    """
+    """The segments that count, all sealed, and the head of the one that this session begins."""
 
     segments: list[Segment]
     head: Head
-    moved: Moved
 
 
 def recover(directory: Path, producer_id: str) -> Recovered:
@@ -49,7 +44,8 @@ def recover(directory: Path, producer_id: str) -> Recovered:
 
     It goes on where it ended, under the same producer, unless a torn tail was dropped, the folder
     is a copy, or `producer_id` is another one: then it begins anew, so that no number is given
-    twice. Raises Damaged, OSError.
+    twice. Behind a session that Redis never confirmed it goes on in any case: its numbers are
+    compared with what Redis has at the first claim. Raises Damaged, OSError.
     """
     uuid, is_copy = journal_directory.identity(directory)
     segments = journal_directory.load_segments(directory)
@@ -75,15 +71,11 @@ def recover(directory: Path, producer_id: str) -> Recovered:
         created_ns=time.time_ns(),
         session=ordinal,
     )
-    nothing = Moved([], b"", head.seqs, 0)
     if last is None or is_copy or last.head.stem != stem:
-        return Recovered(segments, head, nothing)
+        return Recovered(segments, head)
     claimed = is_claimed(segments, last.head.session)
-    if torn_bytes or last.seal.is_cut:
-        if claimed:
-            return Recovered(segments, head, nothing)
-        again = moved(segments, last.producer, last.head.verified)
-        return Recovered(segments, replace(head, replaces=again.first), again)
+    if claimed and (torn_bytes or last.seal.is_cut):
+        return Recovered(segments, head)
     head = replace(
         head,
         incarnation=last.head.incarnation,
@@ -92,7 +84,7 @@ def recover(directory: Path, producer_id: str) -> Recovered:
         jseq=last.seal.jseq,
         verified=dict(last.seal.ends) if claimed else last.head.verified,
     )
-    return Recovered(segments, head, Moved([], b"", head.seqs, head.jseq))
+    return Recovered(segments, head)
 
 
 def is_claimed(segments: Sequence[Segment], session: int) -> bool:

@@ -86,6 +86,7 @@ async def test_the_loop_goes_on(
 
 async def test_nothing_to_do(journal: Journal, told: Told) -> None:
     """With nothing written it does not go to the disk, and tells nothing."""
+    journal.make_reserve()
     disk = Disk(journal, told)
     disk.sync_soon()
     disk.close()
