@@ -47,23 +47,22 @@ def _left(directory: Path, entries: int, *, claimed: bool = True) -> Journal:
 def test_cut_anywhere(tmp_path: Path) -> None:
     """Cut at any byte behind the head it opens, with the whole entries before the cut.
 
-    Numbering goes on under the same name when the cut fell between two records, or took the claim
-    with it (then Redis is asked first), else under a new one.
+    Numbering goes on under a new name when an entry was torn behind the claim, else as it was.
     """
     former = _left(tmp_path, 3).producer
     path = last_segment(tmp_path)
     state, records = snapshot(tmp_path), records_of(path)
-    ends = [Segment.load(path).start, *[each.end for each in records]]
-    payloads = [each.payload for each in records[1:]]  # the first is the claim
-    for cut in range(ends[0], ends[-1] + 1):
+    claim, *ends = [each.end for each in records]
+    payloads = [each.payload for each in records[1:]]
+    for cut in range(Segment.load(path).start, ends[-1] + 1):
         restore(tmp_path, state)
         os.truncate(path, cut)
         journal = opened(tmp_path)
-        kept = sum([end <= cut for end in ends[2:]])
+        kept = sum([end <= cut for end in ends])
         assert held(journal).get(former, {}) == dict(enumerate(payloads[:kept], start=1))
-        goes_on = cut in ends or cut < ends[1]
-        assert (journal.producer == former) == goes_on
-        assert put(journal, b"new") == (kept + 1 if goes_on else 1)
+        is_torn = cut > claim and cut not in ends
+        assert (journal.producer != former) == is_torn
+        assert put(journal, b"new") == (1 if is_torn else kept + 1)
         journal.close()
 
 
@@ -88,7 +87,19 @@ def test_killed_before_the_head_was_written(tmp_path: Path) -> None:
 
 
 def test_a_torn_tail_of_an_unclaimed_session(tmp_path: Path) -> None:
-    """Torn before Redis confirmed the session it goes on: its numbers are compared first."""
+    """Torn before Redis confirmed the session it goes on as it was: nothing of it was sent."""
+    former = _left(tmp_path, 10, claimed=False).producer
+    path = last_segment(tmp_path)
+    payloads = [each.payload for each in records_of(path)]
+    os.truncate(path, records_of(path)[-1].end - 3)
+    journal = opened(tmp_path)
+    assert held(journal) == {former: dict(enumerate(payloads[:9], start=1))}
+    assert (journal.producer, put(journal, b"new")) == (former, 10)
+    journal.close()
+
+
+def test_a_torn_tail_behind_what_was_verified(tmp_path: Path) -> None:
+    """Then it still knows up to which number Redis may have seen it."""
     journal = opened(tmp_path)
     journal.claim()
     former, first = journal.producer, put_many(journal, 4)
@@ -99,9 +110,8 @@ def test_a_torn_tail_of_an_unclaimed_session(tmp_path: Path) -> None:
     path = last_segment(tmp_path)
     os.truncate(path, records_of(path)[-1].end - 3)
     journal = opened(tmp_path)
-    assert (journal.producer, journal.is_claimed) == (former, False)
-    assert journal.head.verified["orders"] == 4
-    assert held(journal) == {former: dict(enumerate([*first, *second[:4]], start=1))}
+    assert held(journal) == {former: dict(enumerate(first + second[:4], start=1))}
+    assert (journal.head.verified["orders"], journal.is_claimed) == (4, False)
     journal.close()
 
 

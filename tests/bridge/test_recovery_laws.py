@@ -116,6 +116,7 @@ class Life(RuleBasedStateMachine):
     def cut_off(self, cut: int) -> None:
         """The power fails: a part of what was written last and not synced never got to the disk."""
         segment, synced = self.journal.segments[-1], self.journal.synced
+        was_claimed = self.journal.is_claimed
         killed(self.journal)
         records = records_of(segment.path)
         starts = [segment.start, *[each.end for each in records]]
@@ -125,7 +126,7 @@ class Life(RuleBasedStateMachine):
             os.truncate(segment.path, end)
             gone = {each.payload for each in records if each.end > end}
             self.owed -= gone
-            if end in starts:  # nothing is torn
+            if end in starts or not was_claimed:  # nothing is torn, or it was never sent
                 self.given = {key: held for key, held in self.given.items() if held not in gone}
         self._reopen()
 
