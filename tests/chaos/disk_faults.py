@@ -116,7 +116,7 @@ def _cut(rig: Rig, journal: Path) -> None:
     # Also where the session had not claimed its numbers yet: a snapshot may be as old as that.
     where = begun if begun and rig.chance.random() < 0.25 else ends[-CUT_RECORDS_MAX:]
     segment, end, size = rig.chance.choice(where)
-    offset = end if rig.chance.random() < 0.5 else end - rig.chance.randint(1, size)
+    offset = end if rig.chance.random() < 0.5 else end - rig.chance.randint(1, size + 1)
     with segment.path.open("r+b") as file:
         whole = segment.path.stat().st_size
         file.truncate(offset)
