@@ -240,6 +240,7 @@ class ExecShipper:
 
     def _confirm(self, shipment: Shipment, batch: Batch, mark: int) -> None:
         self._note_mark(shipment, batch.producer, mark)
+        shipment.is_refused = False
         if shipment.retry_seconds:
             shipment.retry_seconds = 0.0
             log.info("exec.resumed", stream=shipment.stream.key, seq=batch.first)

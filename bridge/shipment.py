@@ -49,8 +49,9 @@ class Shipment:
         """Go on right behind the marks, in the first chapter that Redis does not have whole."""
         self.chapters, self.marks = chapters, marks
         self.refusal = None
-        self.is_refused = False
         self.is_open = True
+        # A claim may succeed where entries are refused: only they tell that it is over.
+        self.is_refused = self.is_refused and not self.is_whole
         self._open_chapter(0)
 
     def next_entries(self, entries_max: int) -> list[Kept]:
@@ -78,6 +79,11 @@ class Shipment:
     def is_present(self) -> bool:
         """Whether that is the producer which new entries get."""
         return self._place == len(self.chapters) - 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether Redis has confirmed all there is."""
+        return self.stream.acknowledged >= self.stream.seq and not self.older_backlog
 
     @property
     def entries_in_flight(self) -> int:
