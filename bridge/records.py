@@ -96,8 +96,8 @@ def _check_streams(folder: Path, names: Names) -> None:
     path = folder / STREAMS
     wanted = {kind: names.key(kind) for kind in EXEC_KINDS}
     try:
-        known = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+        known = dict(json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
         known = {}
     for kind, key in wanted.items():
         if known.get(kind, key) != key:
