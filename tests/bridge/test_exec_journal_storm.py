@@ -7,10 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from bridge.core.scripts import mark_key
 from tests.bridge.journal_rig import Gate, JournalRig, Session
 from tests.proxies import Proxy, key, on_uvloop, until
 from tests.servers import RedisServer
+
+pytestmark = pytest.mark.slow
 
 KINDS = ("orders", "fills", "control")
 RANDOM_SECONDS = 10.0

@@ -21,6 +21,8 @@ from tests.bridge.journals import (
     records_of,
 )
 
+pytestmark = pytest.mark.slow
+
 STEPS_MAX = 200
 LIMITS = Limits(segment_bytes=8192, retain_ns=0)
 
