@@ -139,6 +139,7 @@ def test_scripts_and_marks_gone(daemon: Daemon, server: RedisServer) -> None:
 
 def test_exec_stream_of_wrong_type(daemon: Daemon, server: RedisServer) -> None:
     """WRONGTYPE on one exec stream: it waits, the others go on."""
+    daemon.until(lambda: server.client.exists(FILLS), "the first fill")
     with server.client.pipeline() as at_once:
         at_once.rename(FILLS, "aside").set(FILLS, "a string").execute()
     _until_counted(daemon, "wrongtype", more=2)
@@ -154,6 +155,8 @@ def test_exec_stream_of_wrong_type(daemon: Daemon, server: RedisServer) -> None:
 def test_market_stream_of_wrong_type(daemon: Daemon, server: RedisServer) -> None:
     """WRONGTYPE on one market stream: counted as dropped, said once, the others go on."""
     said = daemon.times_logged("market.refused", stream=QUOTES)  # by a fault of another test
+    others = "demo:market.raw.crypto.ETHUSDT"
+    daemon.until(lambda: server.client.exists(QUOTES, others) == 2, "the first quotes")
     with server.client.pipeline() as at_once:
         at_once.rename(QUOTES, "aside").set(QUOTES, "a string").execute()
     _until_counted(daemon, "wrongtype", more=3)
@@ -161,8 +164,7 @@ def test_market_stream_of_wrong_type(daemon: Daemon, server: RedisServer) -> Non
     dropped = 'nautilus_bridge_market_dropped_total{kind="quotes",reason="wrongtype"}'
     assert daemon.metric(dropped) >= 3
     assert daemon.times_logged("market.refused", stream=QUOTES) == said + 1
-    before = server.client.xlen("demo:market.raw.crypto.ETHUSDT")
-    others = "demo:market.raw.crypto.ETHUSDT"
+    before = server.client.xlen(others)
     daemon.until(lambda: server.client.xlen(others) > before, "the others go on")
     server.client.rename("aside", QUOTES)
 
