@@ -9,14 +9,13 @@ if __name__ == "__main__":
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from bridge import config, daemon, exits, journal_command, latch
+from bridge import config, control_command, daemon, exits, journal_command
 from bridge.config import ConfigError
 from bridge.exits import Exit
-from bridge.latch import Latch
 from bridge.settings import Config
 from bridge.terminal import Writer
 
@@ -32,9 +31,8 @@ exit codes:
   65  the journal is damaged, or the dataset cannot be used
   69  Redis cannot be had, or the node did not start
   73  a port is taken, or another bridge has this one's name, prefix or journal
-  74  cannot record: the journal cannot be written, or did fail before (resume clears that), or
-      execution entries were lost at the end
-  75  the node stopped by itself: start it again
+  74  cannot record: the journal cannot be written, or execution entries were lost at the end
+  75  the node stopped by itself, or has to be built anew with its flag on: start it again
   76  fenced: another bridge has taken this one's place
   77  Redis refuses the credentials
   78  configuration"""
@@ -51,11 +49,22 @@ exit codes:
   65  a segment is damaged, or there is no journal
   73  a bridge writes to it: stop that before a repair
   78  configuration"""
+CONTROL_CODES = """\
+exit codes:
+  0   done, and the bridge has said so
+  2   usage
+  69  Redis cannot be had, or no bridge has answered
+  77  Redis refuses the credentials
+  78  configuration"""
 RESUME_CODES = """\
 exit codes:
-  0   the next start may trade
+  0   no halt holds any more
+  1   mode is halt: set it to normal first
   2   usage
-  65  there is no latch
+  65  no bridge answers, and the folder holds no latch
+  69  Redis cannot be had, or no bridge has answered
+  73  --directory is that of a bridge that runs
+  77  Redis refuses the credentials
   78  configuration"""
 
 # How long a reader of what is printed may take.
@@ -100,19 +109,56 @@ def parser() -> argparse.ArgumentParser:
     journal.add_argument(
         "--repair", action="store_true", help="cut out what is damaged, and say what is lost by it"
     )
-    resume = commands.add_parser(
-        "resume",
-        help="clear the latch that a failed journal has set",
-        epilog=RESUME_CODES,
-        formatter_class=form,
+    journal.add_argument(
+        "--directory", type=Path, metavar="DIR", help="instead of journal.directory of the settings"
     )
-    for command, folder in ((journal, "journal.directory"), (resume, "state.directory")):
-        command.add_argument(
-            "--directory", type=Path, metavar="DIR", help=f"instead of {folder} of the settings"
-        )
-    for command in (run, check, journal, resume):
+    for command in (run, check, journal, *_control_parsers(commands)):
         command.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
     return top
+
+
+def _control_parsers(commands: Any) -> Iterator[argparse.ArgumentParser]:
+    """Yield the commands that ask a bridge by way of Redis."""
+    form = argparse.RawDescriptionHelpFormatter
+    helps = {
+        "status": "how the bridges stand",
+        "flags": "show the flags and mode, or change them",
+        "halt": "halt a bridge: cancel its orders, let nothing leave, until it is resumed",
+        "resume": "end a halt",
+    }
+    for name, text in helps.items():
+        epilog = RESUME_CODES if name == "resume" else CONTROL_CODES
+        command = commands.add_parser(name, help=text, epilog=epilog, formatter_class=form)
+        command.add_argument(
+            "--url", help="the Redis, instead of redis.url; the demo's own where neither is set"
+        )
+        if name != "flags":
+            command.add_argument("--role", choices=control_command.ROLES)
+        if name != "status":
+            command.add_argument(
+                *("--timeout", "-t"),
+                type=float,
+                default=5.0,
+                metavar="SECONDS",
+                help="how long to wait for the bridge's answer (5)",
+            )
+        match name:
+            case "status":
+                command.add_argument("--json", action="store_true", help="as one JSON object")
+            case "flags":
+                command.add_argument(
+                    "changes", nargs="*", metavar="NAME=VALUE", help="such as shadow_exec=0"
+                )
+            case "halt":
+                command.add_argument("--reason", required=True, help="for the record")
+            case "resume":
+                command.add_argument(
+                    *("--directory",),
+                    type=Path,
+                    metavar="DIR",
+                    help="the state.directory of a bridge that has ended",
+                )
+        yield command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,6 +170,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return check_config(arguments)
             case "journal":
                 return journal(arguments)
+            case "status":
+                return status(arguments)
+            case "flags":
+                return flags(arguments)
+            case "halt":
+                return halt(arguments)
             case "resume":
                 return resume(arguments)
         return daemon.run(_settings(arguments), takeover=arguments.takeover)
@@ -168,16 +220,56 @@ def journal(arguments: argparse.Namespace) -> int:
     return code
 
 
+def status(arguments: argparse.Namespace) -> int:
+    """Say how the bridges stand. Raises ConfigError, Exit."""
+    roles = [arguments.role] if arguments.role else control_command.ROLES
+    with control_command.connected(_url(arguments)) as client:
+        return _print(control_command.status(client, roles, as_json=arguments.json))
+
+
+def flags(arguments: argparse.Namespace) -> int:
+    """Show flags and mode, or change them. Raises ConfigError, Exit."""
+    changes = control_command.changes_of(arguments.changes)
+    with control_command.connected(_url(arguments)) as client:
+        return _print(control_command.flags(client, changes, seconds_max=arguments.timeout))
+
+
+def halt(arguments: argparse.Namespace) -> int:
+    """Halt a role. Raises ConfigError, Exit."""
+    role = arguments.role or _settings(arguments).role
+    with control_command.connected(_url(arguments)) as client:
+        seconds = arguments.timeout
+        return _print(control_command.halt(client, role, arguments.reason, seconds_max=seconds))
+
+
 def resume(arguments: argparse.Namespace) -> int:
-    """Clear the latch. Raises ConfigError, Exit."""
-    directory = arguments.directory or _folder("state.directory", arguments)
-    if not (directory / latch.NAME).exists():
-        raise Exit(exits.BAD_DATA, f"{directory} holds no latch; see state.directory")
-    held = Latch(directory)
-    reason = held.reason
-    held.clear()
-    print("nothing was halted" if reason is None else f"cleared: {reason}; start the bridge again")
+    """End a halt, of a bridge that runs or of one that has ended. Raises ConfigError, Exit."""
+    if arguments.directory is not None:
+        return _print([control_command.resume_on_disk(arguments.directory)])
+    settings = _settings(arguments)
+    role = arguments.role or settings.role
+    try:
+        with control_command.connected(_url(arguments)) as client:
+            return _print(control_command.resume(client, role, seconds_max=arguments.timeout))
+    except Exit as error:
+        folder = settings.state_directory
+        if error.code != exits.UNAVAILABLE or folder is None:
+            raise
+        return _print([control_command.resume_on_disk(folder)])
+
+
+def _print(lines: Iterable[str]) -> int:
+    out = Writer(sys.stdout)
+    try:
+        for line in lines:
+            out.lines(line)
+    finally:
+        out.drain(TERMINAL_SECONDS_MAX)
     return exits.DONE
+
+
+def _url(arguments: argparse.Namespace) -> str:
+    return str(arguments.url or control_command.url_of(_settings(arguments)))
 
 
 def _folder(name: str, arguments: argparse.Namespace) -> Path:

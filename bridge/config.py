@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -63,9 +63,36 @@ def load(
         else:
             problems.append(_unknown(name, known, origin))
     config, refused = _validate(given)
-    if config is None or problems:
+    if config is not None:
+        refused = list(_contradictions(config))
+    if config is None or problems or refused:
         raise ConfigError(problems + refused)
     return config
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """Yield what does not go with the role."""
+    role = config.role
+    if role != "demo" and config.redis.url is None:
+        yield f"redis.url: the role {role} needs a Redis of yours; only the demo has its own"
+    if role == "shadow" and config.is_simulated and not config.stream_prefix:
+        yield (
+            "streams.prefix: simulated fills would stand among real ones; leave it unset for "
+            "shadow:, or name another one"
+        )
+    if not config.is_simulated and config.node.exec_client is None:
+        what = "live" if role == "live" else "shadow.execution = venue"
+        yield (
+            f"role: {what} on real venues arrives in a later version; until then it needs an "
+            "execution client of yours (node.exec_client)"
+        )
+    if config.is_simulated and config.cache.url is not None:
+        yield (
+            "cache.url: a sandbox forgets its orders when it ends; what a cache keeps of them "
+            "would never end. Unset it"
+        )
+    if config.shadow.perp_venue not in config.node.venues:
+        yield f"shadow.perp_venue: {config.shadow.perp_venue} is not among node.venues"
 
 
 def describe() -> list[Setting]:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import redis
 import redis.asyncio
@@ -22,8 +22,10 @@ from redis.backoff import NoBackoff
 from bridge import console, exits, records
 from bridge import log as logs
 from bridge.assembly import make_publisher
+from bridge.controller import Controller
 from bridge.core import contract
 from bridge.core.contract import Names
+from bridge.core.control import State
 from bridge.embedded_redis import EmbeddedRedis, EmbeddedRedisError, PortTakenError
 from bridge.exits import Exit
 from bridge.lease import Lease
@@ -33,8 +35,10 @@ from bridge.preflight import prepare_redis, release
 from bridge.publisher import Publisher
 from bridge.records import Records
 from bridge.settings import Config
+from bridge.source import Source
 from bridge.status.server import CannotBind, PortTaken, StatusServer
 from bridge.terminal import Writer
+from bridge.watcher import Watcher
 
 log = structlog.get_logger("nautilus_bridge.daemon")
 
@@ -53,20 +57,6 @@ PUBLISHED: Final = (
 )
 
 
-class Source(Protocol):
-    """What `source.factory` returns: runs until `stop`, and raises Exit when it cannot.
-
-    `stop` may come before `run`, and while `run` starts; afterwards nothing is emitted any more.
-    It sets `on_failure` of the exec lane, stops trading when that is called, and has `run` raise
-    what it is given.
-    """
-
-    async def run(self) -> None: ...
-    async def stop(self) -> None: ...
-    @property
-    def is_running(self) -> bool: ...
-
-
 def run(config: Config, *, takeover: bool = False) -> int:
     """Run the daemon until SIGINT, SIGTERM or SIGHUP; return the exit code. Raises Exit.
 
@@ -83,9 +73,11 @@ def run(config: Config, *, takeover: bool = False) -> int:
             daemon.bind()
             lease = daemon.lease
             try:
-                prepare_redis(daemon.url, config, daemon.names, lease=lease, takeover=takeover)
+                flag = prepare_redis(
+                    daemon.url, config, daemon.names, lease=lease, takeover=takeover
+                )
                 try:
-                    return uvloop.run(daemon.serve())
+                    return uvloop.run(daemon.serve(flag=flag))
                 finally:
                     _ignore_signals()  # the loop has put Python's own handlers back
                     if daemon.guard is not None:
@@ -145,9 +137,10 @@ class Daemon:
     ) -> None:
         self.url = str(config.redis.secret_url) if server is None else server.url
         self.names = Names(config.stream_prefix, config.streams.templates)
-        keys = (f"bridge:lease:{config.producer_id}", f"bridge:lease:prefix:{self.names.prefix}")
         self.lease = Lease.make(
-            keys, seconds=config.producer.lease_seconds, uuid=kept.journal.head.uuid
+            lease_keys(config),
+            seconds=config.producer.lease_seconds,
+            uuid=kept.journal.head.uuid,
         )
         self.metrics = Metrics()
         self.status = StatusServer(
@@ -162,6 +155,7 @@ class Daemon:
         self._out = out
         self._err = err
         self._publisher: Publisher | None = None
+        self._controller: Controller | None = None
         self._source: Source | None = None
         self.guard: threading.Timer | None = None
         self._stopping = False
@@ -176,22 +170,25 @@ class Daemon:
         except CannotBind as error:
             raise Exit(exits.CONFIGURATION, str(error)) from None
 
-    async def serve(self) -> int:
+    async def serve(self, *, flag: bool) -> int:
         """Build the parts, run them until told to stop or one fails, end them in order.
 
-        No TaskGroup: a part that fails would cut the end of the others short, and an end has an
-        order: the source first, then what it left behind, then the rest. Raises Exit.
+        `flag`: whether the role's flag was on a moment ago; without it a live node is built without
+        anything to trade through. No TaskGroup: a part that fails would cut the end of the others
+        short, and an end has an order: the source first, then what it left behind, then the rest.
+        Raises Exit.
         """
         stop = asyncio.Event()
         _on_signal(stop.set)
-        publisher, source = self._build()
+        publisher, source, controller, watcher = self._build(executes=flag)
         _on_signal(stop.set)  # again: a TradingNode puts its own handlers in their place
         self._introduce()
         gc.collect()
         gc.freeze()  # what lives for ever is never looked at again
         parts = [
             asyncio.create_task(publisher.run(), name="publisher"),
-            asyncio.create_task(source.run(), name="source"),
+            asyncio.create_task(watcher.run(), name="watcher"),
+            asyncio.create_task(self._run_source(source, controller), name="source"),
             asyncio.create_task(self.status.run(), name="status"),
             asyncio.create_task(self._report(publisher, source), name="report"),
         ]
@@ -246,7 +243,30 @@ class Daemon:
             return self._publisher.problem
         return None if self._source.is_running else "the node is not running"
 
-    def _build(self) -> tuple[Publisher, Source]:
+    @property
+    def _state(self) -> str:
+        """The word for the status line: what is wrong, else what may not be traded, else ok."""
+        problem = self.problem()
+        if problem is not None or self._controller is None:
+            return problem or "ok"
+        decision = self._controller.decision
+        return "ok" if decision.state is State.ACTIVE else f"{decision.state}: {decision.reason}"
+
+    async def _run_source(self, source: Source, controller: Controller) -> None:
+        """Run the source once it is known what it may do. Raises Exit."""
+        seconds = self._config.redis.start_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await controller.known.wait()
+        except TimeoutError:
+            raise Exit(
+                exits.UNAVAILABLE,
+                f"redis.url: flags and mode were not told within {seconds:g} s "
+                "(redis.start_timeout_seconds); see the log",
+            ) from None
+        await source.run()
+
+    def _build(self, *, executes: bool) -> tuple[Publisher, Source, Controller, Watcher]:
         config = self._config
         publisher = self._publisher = make_publisher(
             config,
@@ -259,8 +279,26 @@ class Daemon:
         )
         factory = _load(config.source.factory)
         lanes = (publisher.exec.lane, publisher.market.lane)
-        self._source = factory(config, *lanes, self.metrics)
-        return publisher, self._source
+        executes = executes or config.role != "live"
+        source = self._source = factory(config, *lanes, self.metrics, executes)
+        controller = self._controller = Controller(
+            config,
+            self._records.latch,
+            publisher.exec.lane,
+            self.metrics,
+            source,
+            executes=executes,
+        )
+        watcher = Watcher(
+            Target.from_url(self.url),
+            config.role,
+            controller,
+            self.metrics,
+            config.control,
+            symbols=source.symbols,
+            backoff_seconds_max=config.redis.reconnect_seconds_max,
+        )
+        return publisher, source, controller, watcher
 
     def _introduce(self) -> None:
         server = self._server
@@ -285,8 +323,7 @@ class Daemon:
                     )
                 now = self.metrics.snapshot(time.time_ns())
                 published = _sum(now, PUBLISHED)
-                state = self.problem() or "ok"
-                self._out.lines(console.status_line(now, published - before, state))
+                self._out.lines(console.status_line(now, published - before, self._state))
                 before = published
                 if publisher.problem is None:
                     await self._write_hash(client, now)
@@ -307,6 +344,20 @@ class Daemon:
             if self._hash_problem != str(error):
                 self._hash_problem = str(error)
                 log.error("metrics.hash_refused", key=key, problem=self._hash_problem)
+
+
+def lease_keys(config: Config) -> list[str]:
+    """Return what no two bridges on one Redis may have in common."""
+    keys = [
+        config.producer_id,
+        f"prefix:{config.stream_prefix}",
+        f"trader:{config.trader_id}",
+        f"role:{config.role}",
+    ]
+    if config.cache.url is not None:
+        target = Target.from_url(config.cache.url.get_secret_value())
+        keys.append(f"cache:{target.where}/{target.db}")
+    return [f"bridge:lease:{key}" for key in keys]
 
 
 def _on_signal(callback: Callable[[], object]) -> None:

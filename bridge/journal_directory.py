@@ -19,8 +19,9 @@ RESERVE: Final = "reserve"
 LOCK: Final = "lock"
 
 
-def lock(directory: Path) -> int:
-    """Take the folder, made where there is none; return the descriptor that holds it.
+def lock(directory: Path, setting: str = "journal.directory") -> int:
+    """Take the folder that `setting` names, made where there is none; return the descriptor that
+    holds it.
 
     Raises Exit (TAKEN) when another process has it, OSError.
     """
@@ -32,8 +33,7 @@ def lock(directory: Path) -> int:
         os.close(descriptor)
         raise Exit(
             exits.TAKEN,
-            f"journal.directory: another bridge writes to {directory}; stop it, or name another "
-            "folder",
+            f"{setting}: another bridge writes to {directory}; stop it, or name another folder",
         ) from None
     return descriptor
 

@@ -2,51 +2,79 @@
 
 import json
 import os
+import secrets
 import time
 from pathlib import Path
 from typing import Final
 
 from bridge import journal_directory
+from bridge.core import control
+from bridge.core.control import Halt, Latch
 
 NAME: Final = "latch"
 BYTES: Final = 4096
+# A character may take as much as six bytes in JSON for each of its own.
+REASON_BYTES_MAX: Final = BYTES // 8
 
 
-class Latch:
-    """`reason` is why trading must not go on, None when nothing holds it."""
+class LatchFile:
+    """Keeps a `Latch` on the disk; what cannot be read counts as a halt."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / NAME
         if journal_directory.size_of(self.path) == 0:
             journal_directory.preallocate(self.path, BYTES)
 
-    @property
-    def reason(self) -> str | None:
-        """Why it is set, with the time; None when it is not. What cannot be read counts as set."""
+    def load(self) -> Latch:
+        """Return what is kept. Raises OSError."""
         text = self.path.read_bytes().rstrip(b"\0")
         if not text:
-            return None
+            return Latch()
         try:
-            said = json.loads(text)
-            return f"{said['reason']} (since {said['since']})"
+            kept = json.loads(text)
+            halt, ended = kept["halt"], kept["ended"]
+            if not isinstance(ended, str):
+                raise ValueError("the id is no text")
+            return Latch(None if halt is None else _halt(halt), ended)
         except (ValueError, KeyError, TypeError):
-            return f"{self.path} cannot be read"
+            return Latch(Halt(new_id(), "latch", f"{self.path} cannot be read", time.time_ns()))
 
-    def set(self, reason: str) -> None:
-        """Hold trading from now on. Raises OSError."""
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        # A character may take as much as six bytes for each of its own.
-        short = reason.encode(errors="replace")[: BYTES // 8].decode(errors="ignore")
-        self._write(json.dumps({"reason": short, "since": since}).encode())
-
-    def clear(self) -> None:
-        """Let trading go on. Raises OSError."""
-        self._write(b"")
-
-    def _write(self, text: bytes) -> None:
+    def store(self, latch: Latch) -> None:
+        """Keep it, durably. Raises OSError."""
+        halt = latch.halt
+        if halt is not None:
+            short = halt.reason.encode(errors="replace")[:REASON_BYTES_MAX]
+            halt = halt._replace(reason=short.decode(errors="ignore"))
+        text = json.dumps({"halt": halt and halt._asdict(), "ended": latch.ended}).encode()
         descriptor = os.open(self.path, os.O_WRONLY)
         try:
             os.pwrite(descriptor, text.ljust(BYTES, b"\0"), 0)
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
+
+    def set(self, cause: str, reason: str) -> None:
+        """Halt from now on, if nothing halts already. Raises OSError."""
+        latch = self.load()
+        self.store(control.latched(latch, cause, reason, new_id=new_id(), now_ns=time.time_ns()))
+
+    def clear(self) -> Halt | None:
+        """End the halt; return which one it was. Raises OSError."""
+        latch = self.load()
+        if latch.halt is not None:
+            self.store(Latch(None, latch.halt.id))
+        return latch.halt
+
+
+def new_id() -> str:
+    """Return the id of another halt."""
+    return secrets.token_hex(6)
+
+
+def _halt(kept: dict[str, object]) -> Halt:
+    id_, cause, reason = kept["id"], kept["cause"], kept["reason"]
+    since_ns, is_sighted = kept["since_ns"], kept["is_sighted"]
+    texts = isinstance(id_, str) and isinstance(cause, str) and isinstance(reason, str)
+    if not (texts and isinstance(since_ns, int) and isinstance(is_sighted, bool)):
+        raise ValueError("a value is of the wrong type")
+    return Halt(str(id_), str(cause), str(reason), since_ns, is_sighted)

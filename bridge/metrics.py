@@ -20,6 +20,8 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from bridge.core.contract import EXEC_KINDS, MARKET_KINDS
+from bridge.core.control import State
+from bridge.core.limits import CAUSES
 
 EVENT_TYPES = (
     "order", "fill", "position", "account", "quote", "trade", "bar", "mark", "funding",
@@ -43,6 +45,7 @@ REDIS_ERROR_KINDS = (
 DROP_REASONS = ("full", "refused", "wrongtype")
 REFUSAL_REASONS = ("unknown", "broken", "no_instrument", "collision", "full")
 LANES = ("exec", "market")
+STATES = tuple(state.value for state in State)
 
 # Publish to acknowledgement: 0.1 ms is a loopback round trip, 10 s an outage.
 LATENCY_BUCKETS_SECONDS = (
@@ -175,13 +178,21 @@ class Metrics:
         self.events_repeated = self._counter(
             "events_repeated", "Fills and ends of orders reported again, and not kept twice."
         )
+        self.orders_refused = self._counters(
+            "orders_refused", "Orders and changes that the guard refused.", "cause", CAUSES
+        )
+        self.stop_losses = self._counter("stop_losses", "Positions closed by their stop loss.")
         self.reconnects = self._counters(
             "reconnects", "Connections made again after a loss.", "lane", LANES
         )
 
     def _declare_gauges(self) -> None:
-        self.connected = self._gauges("connected", "1 while the lane's connection stands.")
-        self.in_flight = self._gauges("in_flight", "Entries sent, not yet acknowledged.")
+        self.connected = self._gauges(
+            "connected", "1 while the lane's connection stands.", "lane", LANES
+        )
+        self.in_flight = self._gauges(
+            "in_flight", "Entries sent, not yet acknowledged.", "lane", LANES
+        )
         self.exec_backlog = self._gauge("exec_backlog", "Execution entries not acknowledged.")
         self.market_backlog = self._gauge("market_backlog", "Market entries not acknowledged.")
         self.journal_bytes = self._gauge("journal_bytes", "Bytes of the journal on the disk.")
@@ -191,6 +202,24 @@ class Metrics:
         self.native_backing_closed = self._gauge(
             "native_backing_closed", "1 when Nautilus's own Redis backing has died."
         )
+
+        self.control_state = self._gauges(
+            "control_state", "1 for the execution state in force.", "state", STATES
+        )
+        self.control_flag = self._gauge("control_flag", "1 while the role's flag is on.")
+        self.control_latched = self._gauge("control_latched", "1 while a halt is latched.")
+        self.control_pushed = self._gauge(
+            "control_pushed",
+            "1 while Redis pushes what changes; else it is polled.",
+        )
+        self.halt_gate_seconds = self._gauge(
+            "halt_gate_seconds", "The last halt: from its reading to closed gates."
+        )
+        self.halt_done_seconds = self._gauge(
+            "halt_done_seconds", "The last halt: from its reading to the end of the last order."
+        )
+        self.day_pnl = self._gauge("day_pnl_dollars", "Made since midnight UTC, marked and net.")
+        self.drawdown = self._gauge("drawdown_ratio", "Lost since the highest equity.")
 
     def _counter(self, name: str, documentation: str) -> Counter:
         counter = Counter(f"nautilus_bridge_{name}", documentation, registry=self.registry)
@@ -209,10 +238,12 @@ class Metrics:
         self._own.append(gauge)
         return gauge
 
-    def _gauges(self, name: str, documentation: str) -> dict[str, Gauge]:
-        parent = Gauge(f"nautilus_bridge_{name}", documentation, ["lane"], registry=self.registry)
+    def _gauges(
+        self, name: str, documentation: str, label: str, values: Sequence[str]
+    ) -> dict[str, Gauge]:
+        parent = Gauge(f"nautilus_bridge_{name}", documentation, [label], registry=self.registry)
         self._own.append(parent)
-        return {lane: parent.labels(lane) for lane in LANES}
+        return {value: parent.labels(value) for value in values}
 
 
 def _decimal(value: float) -> str:

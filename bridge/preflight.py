@@ -12,9 +12,11 @@ from redis.retry import Retry
 from bridge import exits
 from bridge.core import contract, scripts
 from bridge.core.contract import Names
+from bridge.core.control import FLAG_OF_ROLE, flag_of
 from bridge.exits import Exit
 from bridge.lease import Lease
 from bridge.link import Target
+from bridge.section import safe_url
 from bridge.settings import Config
 
 log = structlog.get_logger("nautilus_bridge.preflight")
@@ -73,15 +75,16 @@ def prepare_redis(
     *,
     lease: Lease | None = None,
     takeover: bool = False,
-) -> None:
+) -> bool:
     """Check that Redis can be written to, publish the contract, take the lease.
 
-    Waits while it loads. Raises Exit with the code and the remedy for every way it can fail.
+    Returns whether the role's flag is on. Waits while Redis loads. Raises Exit with the code and
+    the remedy for every way it can fail.
     """
     deadline = time.monotonic() + config.redis.start_timeout_seconds
     where = config.redis.safe_url or "the embedded Redis"
     try:
-        client = _client(url, ANSWER_SECONDS_MAX)
+        client = client_of(url)
     except (TypeError, ValueError) as error:
         raise Exit(exits.CONFIGURATION, f"redis.url: {where}: {error}") from None
     schema = json.dumps(contract.json_schema(names), separators=(",", ":"))
@@ -94,7 +97,9 @@ def prepare_redis(
                 client.evalsha(client.script_load(scripts.RELEASE), 1, key, "")
                 if lease is not None:
                     lease.take(client, takeover=takeover)
-                return
+                if config.redis.url is None:
+                    client.set(FLAG_OF_ROLE[config.role], "1")  # of a Redis that is ours alone
+                return _flag(client, FLAG_OF_ROLE[config.role])
             except redis.exceptions.BusyLoadingError:
                 if time.monotonic() > deadline:
                     raise
@@ -102,16 +107,25 @@ def prepare_redis(
     except Exit:
         raise
     except Exception as error:  # noqa: BLE001 - redis-py raises anything at what is no Redis
-        code, remedy = _judge(error)
-        said = Target.from_url(url).without_secrets(str(error))
-        raise Exit(code, f"redis.url: {where}: {said}; {remedy}") from None
+        raise refusal_of(error, url, where) from None
     finally:
         client.close()
 
 
+def _flag(client: redis.Redis, key: str) -> bool:
+    """Return whether a flag is on; what is no string is off."""
+    try:
+        value = client.get(key)
+    except redis.exceptions.ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        value = None
+    return flag_of(value if isinstance(value, bytes) else None)
+
+
 def release(url: str, lease: Lease) -> None:
     """Give the lease back, if Redis is there to take it; else it ends by itself."""
-    client = _client(url, RELEASE_SECONDS_MAX)
+    client = client_of(url, RELEASE_SECONDS_MAX)
     try:
         lease.release(client)
     except (redis.exceptions.RedisError, OSError) as error:
@@ -120,13 +134,21 @@ def release(url: str, lease: Lease) -> None:
         client.close()
 
 
-def _client(url: str, answer_seconds_max: float) -> redis.Redis:
+def client_of(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> redis.Redis:
+    """Return a client that never retries."""
     return redis.Redis.from_url(
         url,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=answer_seconds_max,
         socket_connect_timeout=answer_seconds_max,
     )
+
+
+def refusal_of(error: Exception, url: str, where: str | None = None) -> Exit:
+    """Return the exit for what Redis said, or did not say: its code, the text, what to do."""
+    code, remedy = _judge(error)
+    said = Target.from_url(url).without_secrets(str(error))
+    return Exit(code, f"redis.url: {where or safe_url(url)}: {said}; {remedy}")
 
 
 def _judge(error: Exception) -> tuple[int, str]:

@@ -107,7 +107,7 @@ class Publisher:
 
         def on_failure(reason: str) -> None:
             try:
-                records.latch.set(f"the journal failed: {reason}")
+                records.latch.set("journal", f"the journal failed: {reason}")
             except OSError as error:
                 log.critical("latch.not_set", problem=str(error))
             failure = Exit(exits.CANNOT_RECORD, f"cannot record execution events: {reason}")

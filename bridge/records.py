@@ -2,18 +2,19 @@
 
 import contextlib
 import json
+import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bridge import exits
+from bridge import exits, journal_directory
 from bridge.core.contract import EXEC_KINDS, Names
 from bridge.exits import Exit
 from bridge.fill_index import FillIndex
 from bridge.journal import Journal, Limits
-from bridge.latch import Latch
+from bridge.latch import LatchFile
 from bridge.settings import Config
 
 STREAMS: Final = "streams.json"
@@ -22,40 +23,52 @@ STREAMS: Final = "streams.json"
 class Records:
     """Everything on the disk, open. `are_kept`: it outlives the process."""
 
-    def __init__(self, journal: Journal, fills: FillIndex, latch: Latch, *, are_kept: bool) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        fills: FillIndex,
+        latch: LatchFile,
+        *,
+        are_kept: bool,
+        locks: Sequence[int] = (),
+    ) -> None:
         self.journal = journal
         self.fills = fills
         self.latch = latch
         self.are_kept = are_kept
+        self._locks = locks
 
     @classmethod
     def open(cls, config: Config, producer_id: str, *, are_kept: bool = True) -> "Records":
-        """Open what `config` names. Raises Exit.
-
-        CANNOT_RECORD also when the latch is set: a journal failed here before.
-        """
+        """Open what `config` names. Raises Exit."""
         journal_path, state_path = config.journal_directory, config.state_directory
         assert journal_path is not None and state_path is not None
-        journal = None
-        try:
-            latch = _open_latch(state_path)
-            _check_streams(journal_path, Names(config.stream_prefix, config.streams.templates))
-            journal = Journal.open(journal_path, producer_id, limits(config))
-            return cls(journal, FillIndex(state_path, journal), latch, are_kept=are_kept)
-        except (OSError, sqlite3.Error) as error:
-            if journal is not None:
-                journal.close()
-            raise Exit(
-                exits.CANNOT_RECORD,
-                f"state.directory: {state_path} cannot be used: {error}; make room there, or name "
-                "another folder",
-            ) from None
+        with contextlib.ExitStack() as undo:
+            try:
+                locks = []
+                if state_path != journal_path:
+                    locks.append(journal_directory.lock(state_path, "state.directory"))
+                    undo.callback(os.close, locks[0])
+                _check_streams(journal_path, Names(config.stream_prefix, config.streams.templates))
+                journal = Journal.open(journal_path, producer_id, limits(config))
+                undo.callback(journal.close)
+                fills, latch = FillIndex(state_path, journal), LatchFile(state_path)
+            except (OSError, sqlite3.Error) as error:
+                raise Exit(
+                    exits.CANNOT_RECORD,
+                    f"state.directory: {state_path} cannot be used: {error}; make room there, or "
+                    "name another folder",
+                ) from None
+            undo.pop_all()
+            return cls(journal, fills, latch, are_kept=are_kept, locks=locks)
 
     def close(self) -> None:
         """Make everything durable and give it back."""
         with contextlib.suppress(sqlite3.Error):
             self.fills.close()
         self.journal.close()
+        for descriptor in self._locks:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -70,20 +83,6 @@ def opened(config: Config, producer_id: str) -> Iterator[Records]:
         records = Records.open(config, producer_id, are_kept=are_kept)
         stack.callback(records.close)
         yield records
-
-
-def _open_latch(folder: Path) -> Latch:
-    """Return the latch in `folder`. Raises Exit (CANNOT_RECORD) when it is set, OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    latch = Latch(folder)
-    held = latch.reason
-    if held is not None:
-        raise Exit(
-            exits.CANNOT_RECORD,
-            f"halted: {held}; see to it, then clear it with `python -m bridge resume "
-            f"--directory {folder}`",
-        )
-    return latch
 
 
 def _check_streams(folder: Path, names: Names) -> None:

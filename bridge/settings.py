@@ -10,8 +10,20 @@ from typing import Any, Literal, Self
 from pydantic import SecretStr, field_validator, model_validator
 
 from bridge.core.contract import EXEC_KINDS, MARKET_KINDS, STREAMS
+from bridge.core.limits import Limits
+from bridge.role_settings import (
+    DEMO_LIMITS,
+    BinanceSettings,
+    CacheSettings,
+    ControlSettings,
+    DeribitSettings,
+    LimitSettings,
+    NodeSettings,
+    ReplaySettings,
+    ShadowSettings,
+    SourceSettings,
+)
 from bridge.section import (
-    DOTTED,
     PLACEHOLDERS,
     BarTypeName,
     InstrumentName,
@@ -245,52 +257,6 @@ class MarketSettings(Section):
     _distinct = field_validator("subscribe", "instruments", "bar_types")(no_repetition)
 
 
-class SourceSettings(Section):
-    factory: str = setting(
-        "integrations.nautilus.node:factory", "module:function", "Builds the source of events.",
-        pattern=DOTTED,
-    )  # fmt: skip
-    strategy: str = setting(
-        "strategies.example:Example", "module:Class", "The strategy that the node runs.",
-        pattern=DOTTED,
-    )  # fmt: skip
-
-
-class ReplaySettings(Section):
-    dataset: Path = setting(
-        Path("data/demo"), "folder", "The dataset that the demo replays; made when absent."
-    )
-    rate: float | None = setting(
-        None, "events per second", "Replay speed. Unset: the recorded pace.", gt=0, le=1_000_000
-    )
-
-    _unset = field_validator("rate", mode="before")(empty_is_unset)
-
-    @field_validator("dataset", mode="before")
-    @classmethod
-    def _not_empty(cls, value: object) -> object:
-        # An empty path means the working folder, which nobody asked for.
-        if value == "":
-            raise ValueError("it is empty")
-        return value
-
-
-class NodeSettings(Section):
-    trader_id: str = setting(
-        "DEMO-001", "NAME-TAG", "The trader id of the Nautilus node.",
-        pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)+$", max_length=64,
-    )  # fmt: skip
-    start_timeout_seconds: float = setting(
-        30, "seconds", "How long the node may take to connect and start.", gt=0, le=3600
-    )
-    stop_timeout_seconds: float = setting(
-        2.0, "seconds", "How long the node waits for the last events on stop.", ge=0, le=300
-    )
-    log_level: Literal["OFF", "DEBUG", "INFO", "WARNING", "ERROR"] = setting(
-        "ERROR", "", "What Nautilus itself logs, to stdout."
-    )
-
-
 class StatusSettings(Section):
     host: str = setting(
         "127.0.0.1", "host name or address", "Where /metrics and /health listen.",
@@ -311,7 +277,7 @@ class LogSettings(Section):
 
 
 class Config(Section):
-    role: Literal["demo"] = setting("demo", "", "What this process is for.")
+    role: Literal["demo", "shadow", "live"] = setting("demo", "", "What this process is for.")
     redis: RedisSettings = RedisSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     streams: StreamSettings = StreamSettings()
@@ -324,22 +290,52 @@ class Config(Section):
     source: SourceSettings = SourceSettings()
     replay: ReplaySettings = ReplaySettings()
     node: NodeSettings = NodeSettings()
+    control: ControlSettings = ControlSettings()
+    limits: LimitSettings = LimitSettings()
+    shadow: ShadowSettings = ShadowSettings()
+    cache: CacheSettings = CacheSettings()
+    binance: BinanceSettings = BinanceSettings()
+    deribit: DeribitSettings = DeribitSettings()
     status: StatusSettings = StatusSettings()
     log: LogSettings = LogSettings()
 
-    @field_validator("role", mode="before")
-    @classmethod
-    def _later_roles(cls, value: object) -> object:
-        if value in ("shadow", "live"):
-            raise ValueError("the roles shadow and live arrive in a later version")
-        return value
-
     @property
     def stream_prefix(self) -> str:
-        """The prefix in force: the one given, else empty on the embedded Redis, else `demo:`."""
+        """The prefix in force: the one given, else that of the role.
+
+        Empty for the one role that trades real money, and for the demo on its embedded Redis.
+        """
         if self.streams.prefix is not None:
             return self.streams.prefix
-        return "" if self.redis.url is None else "demo:"
+        if self.role == "live" or (self.role == "demo" and self.redis.url is None):
+            return ""
+        return f"{self.role}:"
+
+    @property
+    def trader_id(self) -> str:
+        """The trader id in force: the one given, else that of the role."""
+        return self.node.trader_id or f"{self.role.upper()}-001"
+
+    @property
+    def data(self) -> str:
+        """Where market data come from: `replay` or `venue`."""
+        return self.node.data or ("replay" if self.role == "demo" else "venue")
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether orders are filled by Nautilus's sandbox."""
+        in_shadow = self.role == "shadow" and self.shadow.execution == "sandbox"
+        return self.role == "demo" or in_shadow
+
+    @property
+    def limits_in_force(self) -> Limits:
+        """The limits that hold where Redis names no others; the demo's own are wider."""
+        names = LimitSettings.model_fields
+        values = {name: getattr(self.limits, name) for name in names}
+        if self.role == "demo":
+            given = self.limits.model_fields_set
+            values |= {name: value for name, value in DEMO_LIMITS.items() if name not in given}
+        return Limits(**values)
 
     @property
     def journal_directory(self) -> Path | None:
@@ -355,4 +351,4 @@ class Config(Section):
     @property
     def producer_id(self) -> str:
         """The producer's name in force: the one given, else the trader id."""
-        return self.producer.id or self.node.trader_id
+        return self.producer.id or self.trader_id

@@ -15,11 +15,13 @@ from nautilus_trader.trading.strategy import Strategy
 
 
 class ExampleConfig(StrategyConfig, frozen=True):
-    """`interval_seconds` between two steps; `notional` of each order in quote currency."""
+    """`interval_seconds` between two steps; `notional` of each order in quote currency, of which a
+    shadow trades `size_fraction`."""
 
     instrument_ids: tuple[InstrumentId, ...] = ()
     interval_seconds: float = 2.0
     notional: Decimal = Decimal(500)
+    size_fraction: Decimal = Decimal(1)
 
 
 class Example(Strategy):
@@ -70,7 +72,8 @@ class Example(Strategy):
         self.close_all_positions(instrument_id, time_in_force=TimeInForce.IOC)
 
     def _open(self, instrument: Instrument, bid: Decimal, shown: Decimal) -> None:
-        quantity = min(self.config.notional / bid, shown)
+        notional = self.config.notional * self.config.size_fraction
+        quantity = min(notional / bid, shown)
         size = instrument.make_qty(quantity, round_down=True)
         self.submit_order(
             self.order_factory.market(

@@ -1,7 +1,7 @@
-"""RESP2, the Redis wire protocol: commands to bytes, bytes to typed replies.
+"""RESP, the Redis wire protocol: commands to bytes, bytes to typed replies.
 
-Written for two uses only: appending entries as fast as a Python process can, and knowing which
-entry each reply belongs to. Pure: no socket, no clock.
+Written for three uses only: appending entries as fast as a Python process can, knowing which entry
+each reply belongs to, and hearing what a RESP3 server pushes. Pure: no socket, no clock.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,11 +50,15 @@ class ReplyError:
         return ERROR_KINDS.get(self.code, "other")
 
 
+class Push(list["Reply"]):
+    """What a RESP3 server says without being asked."""
+
+
 type Reply = bytes | int | ReplyError | list[Reply] | None
 
 
 class ProtocolError(Exception):
-    """The peer sent bytes that are not RESP2: the connection cannot be used any further."""
+    """The peer sent bytes that are not RESP: the connection cannot be used any further."""
 
 
 def header(value: str) -> str:
@@ -120,7 +124,7 @@ class ReplyParser:
     def feed(self, data: bytes) -> list[Reply]:
         """Return the replies that `data` completes, oldest first.
 
-        Raises ProtocolError when the bytes are not RESP2.
+        Raises ProtocolError when the bytes are not RESP.
         """
         buffer = self._rest + data if self._rest else data
         # Nearly all replies are stream ids, one header line and one id line each, and come by
@@ -156,6 +160,8 @@ def _parse_one(buffer: bytes, position: int, depth: int = 0) -> tuple[Reply, int
     kind, line, position = buffer[position : position + 1], buffer[position + 1 : end], end + 2
     if kind == b"+":
         return line, position
+    if kind == b"_" and not line:
+        return None, position
     if kind == b"-":
         text = line.decode(errors="replace")
         return ReplyError(text.split(" ", 1)[0], text), position
@@ -167,8 +173,12 @@ def _parse_one(buffer: bytes, position: int, depth: int = 0) -> tuple[Reply, int
         return number, position
     if kind == b"$":
         return _parse_bulk(buffer, position, number)
-    if kind == b"*":
-        return _parse_array(buffer, position, number, depth + 1)
+    if kind in b"*>%":  # an array, a push, a map: its keys and values in turn
+        count = 2 * number if kind == b"%" else number
+        parsed = _parse_array(buffer, position, count, depth + 1)
+        if kind == b">" and parsed is not None and isinstance(parsed[0], list):
+            return Push(parsed[0]), parsed[1]
+        return parsed
     raise ProtocolError(f"not a Redis reply: type {kind!r}")
 
 

@@ -29,7 +29,7 @@ from bridge import config
 from bridge import log as logs
 from bridge.assembly import make_publisher
 from bridge.core.contract import Names
-from bridge.exits import Exit
+from bridge.exits import CANNOT_RECORD, Exit
 from bridge.handlers import Handler, Handlers
 from bridge.lease import Lease
 from bridge.metrics import Metrics
@@ -232,7 +232,7 @@ class NautilusRedisBridge:
         settings = self._config
         producer_id = settings.producer.id or trader_id
         if settings.journal_directory is not None:
-            self._records = Records.open(_recording(settings, names, threaded), producer_id)
+            self._records = _open(_recording(settings, names, threaded), producer_id)
             self._lease = Lease.make(
                 [f"bridge:lease:{producer_id}"],
                 seconds=settings.producer.lease_seconds,
@@ -270,6 +270,21 @@ def _recording(settings: Config, names: Names, is_backtest: bool) -> Config:
     journal = settings.journal.model_copy(update={"directory": None})
     state = settings.state.model_copy(update={"directory": run})
     return settings.model_copy(update={"journal": journal, "state": state})
+
+
+def _open(settings: Config, producer_id: str) -> Records:
+    """Open the records. Raises Exit, also when a journal failed here before: what this bridge
+    cannot halt must not go on."""
+    records = Records.open(settings, producer_id)
+    halt = records.latch.load().halt
+    if halt is None:
+        return records
+    records.close()
+    raise Exit(
+        CANNOT_RECORD,
+        f"halted: {halt.reason}; see to it, then clear it with `python -m bridge resume "
+        f"--directory {settings.state_directory}`",
+    )
 
 
 def _name_failure(task: asyncio.Task[None]) -> None:

@@ -2,22 +2,17 @@
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Final
 
 from nautilus_trader.cache.cache import Cache
-from nautilus_trader.model.currencies import Currency
-from nautilus_trader.model.enums import (
-    InstrumentClass,
-    liquidity_side_to_str,
-    order_side_to_str,
-)
+from nautilus_trader.model.enums import liquidity_side_to_str, order_side_to_str
 from nautilus_trader.model.events import OrderFilled
-from nautilus_trader.model.identifiers import AccountId, InstrumentId
+from nautilus_trader.model.identifiers import AccountId
 from nautilus_trader.model.instruments import Instrument
 
 from bridge.core import contract
 from bridge.core.contract import Entry
+from integrations.nautilus.prices import Prices, is_price_of
 from integrations.nautilus.values import code, flag, money, place, plain, text, value
 
 # Shapes of trade ids that Nautilus makes up in reconciliation: a UUID of version 5 for a fill
@@ -26,13 +21,9 @@ INVENTED_TRADE_ID: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|S-[0-9a-fA-F]+-[0-9a-fA-F]+"
 )
 
-# Instruments whose price is that of one unit of their base currency, the best first. The price of
-# an option or a spread says nothing about its base.
-OUTRIGHT: Final = (InstrumentClass.SPOT, InstrumentClass.SWAP, InstrumentClass.FUTURE)
-
 
 class Fills:
-    """Translates fills; remembers which instrument priced a fee in a third currency."""
+    """Translates fills."""
 
     def __init__(
         self,
@@ -44,7 +35,7 @@ class Fills:
         self._cache = cache
         self._venue_alias = venue_alias
         self._run_of = run_of
-        self._pricing: dict[tuple[str, str], InstrumentId] = {}
+        self._prices = Prices(cache)
 
     def entry(self, event: OrderFilled) -> Entry:
         """Return the entry; to be called in the exact decimal context."""
@@ -101,45 +92,15 @@ class Fills:
             return money(fee)
         if not fee.raw:
             return "0"
-        if instrument is not None and _prices(instrument, fee.currency, quote):
+        if instrument is not None and is_price_of(instrument, fee.currency, quote):
             return plain(fee.as_decimal() * event.last_px.as_decimal())
-        price = self._price_of(fee.currency, quote)
+        price = self._prices.of(fee.currency, quote)
         return "" if price is None else plain(fee.as_decimal() * price)
-
-    def _price_of(self, currency: Currency, quote: Currency) -> Decimal | None:
-        pair = (currency.code, quote.code)
-        known = self._pricing.get(pair)
-        price = None if known is None else self._last_price(known)
-        if price is not None:
-            return price
-        candidates = [i for i in self._cache.instruments() if _prices(i, currency, quote)]
-        for instrument in sorted(candidates, key=lambda i: OUTRIGHT.index(i.instrument_class)):
-            price = self._last_price(instrument.id)
-            if price is not None:
-                self._pricing[pair] = instrument.id
-                return price
-        return None
-
-    def _last_price(self, instrument_id: InstrumentId) -> Decimal | None:
-        quote = self._cache.quote_tick(instrument_id)
-        if quote is not None:
-            return (quote.bid_price.as_decimal() + quote.ask_price.as_decimal()) / 2
-        trade = self._cache.trade_tick(instrument_id)
-        return None if trade is None else trade.price.as_decimal()
 
 
 def is_invented(event: OrderFilled) -> bool:
     """Return whether Nautilus made the fill up in reconciliation, until the venue's own comes."""
     return bool(event.reconciliation and INVENTED_TRADE_ID.fullmatch(event.trade_id.value))
-
-
-def _prices(instrument: Instrument, currency: Currency, quote: Currency) -> bool:
-    """Return whether the instrument's price is that of one `currency` in `quote`."""
-    return (
-        instrument.quote_currency == quote
-        and instrument.get_base_currency() == currency
-        and instrument.instrument_class in OUTRIGHT
-    )
 
 
 def _terms(instrument: Instrument | None) -> dict[str, str]:

@@ -1,135 +1,120 @@
 """A TradingNode for a role: `factory` is what `source.factory` names."""
 
 import asyncio
+import contextlib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nautilus_trader
 import structlog
-from nautilus_trader.adapters.sandbox.config import SandboxExecutionClientConfig
+from nautilus_trader.common.actor import Actor
 from nautilus_trader.config import (
+    CacheConfig,
+    DatabaseConfig,
     LiveDataEngineConfig,
     LiveExecEngineConfig,
     LiveRiskEngineConfig,
     LoggingConfig,
     TradingNodeConfig,
 )
-from nautilus_trader.core.uuid import UUID4
-from nautilus_trader.execution.messages import CancelOrder
 from nautilus_trader.live.node import TradingNode
 from nautilus_trader.model.enums import TradingState
-from nautilus_trader.model.identifiers import InstrumentId, TraderId
-from nautilus_trader.system.kernel import NautilusKernel
+from nautilus_trader.model.identifiers import ClientOrderId, TraderId
 from nautilus_trader.trading.strategy import Strategy
 
 import bridge
 from bridge.core.contract import Names
+from bridge.core.control import State
 from bridge.core.lanes import ExecLane, MarketLane, Refused
-from bridge.exits import BAD_DATA, CANNOT_RECORD, CONFIGURATION, RESTART, UNAVAILABLE, Exit
+from bridge.core.limits import Limits
+from bridge.exits import CANNOT_RECORD, CONFIGURATION, RESTART, UNAVAILABLE, Exit
+from bridge.link import Target
 from bridge.metrics import Metrics
-from bridge.settings import Config, MarketSettings
-from integrations.binance import sample
-from integrations.binance.dataset import Dataset, load
-from integrations.binance.manifest import DatasetError
+from bridge.settings import Config
+from bridge.source import Action, HaltAccount
+from integrations.nautilus.breakers import BreakerWatch
 from integrations.nautilus.feed import feed_of
-from integrations.nautilus.replay import ReplayClientConfig, instrument_of, replay_factory
-from integrations.nautilus.sandbox import SandboxLiveExecClientFactory
+from integrations.nautilus.guard import Guard
+from integrations.nautilus.halt import Sweep
+from integrations.nautilus.roles import Plan, plan_of
 from integrations.nautilus.tap import Tap
 
 log = structlog.get_logger("nautilus_bridge.node")
 
-# Account types of the sandbox by venue; what is not named here is a margin account.
-ACCOUNT_TYPES = {"BINANCE_SPOT": "CASH"}
-BALANCES = ["500000 USDT"]
+# Nautilus's own state, behind the gates: it has no DISABLED.
+TRADING_STATES: Final = {
+    State.ACTIVE: TradingState.ACTIVE,
+    State.REDUCING: TradingState.REDUCING,
+    State.DISABLED: TradingState.HALTED,
+    State.HALTED: TradingState.HALTED,
+}
+# How often a node that stops is asked whether its strategies have ended.
+POLL_SECONDS: Final = 0.01
+# The share of the time to stop that strategies have for closing what they hold.
+CLOSING_SHARE: Final = 0.75
 
 
 def factory(
-    config: Config, exec_lane: ExecLane, market_lane: MarketLane, metrics: Metrics
+    config: Config,
+    exec_lane: ExecLane,
+    market_lane: MarketLane,
+    metrics: Metrics,
+    executes: bool,
 ) -> "NodeSource":
-    """Build the demo's node and its tap; nothing runs yet.
+    """Build the role's node, its tap and its guard; nothing runs yet, and the gates are closed.
 
-    Call it on the loop that will run the node. Raises Exit when the dataset or the strategy
-    cannot be used, or two instruments map to one stream.
+    Call it on the loop that will run the node; without `executes` the node of a live role has no
+    execution client. Raises Exit when the dataset, a client or the strategy cannot be used, or two
+    instruments map to one stream.
     """
-    data = demo_data(config.replay.dataset)
-    check_market(config.market, data)
-    source = NodeSource(config, data, exec_lane, market_lane, metrics)
+    source = NodeSource(config, plan_of(config, executes=executes), exec_lane, market_lane, metrics)
     try:
-        source.tap.routes.check(source.node.cache.instruments())
-    except Refused as error:
+        source.check_streams()
+    except Exit:
         source.dispose()
-        raise Exit(CONFIGURATION, str(error)) from None
+        raise
     return source
 
 
-def demo_data(folder: Path) -> Dataset:
-    """Return the dataset in `folder`, made first when there is no such folder."""
-    try:
-        if not folder.exists():
-            log.info("dataset.making", folder=str(folder))
-            sample.generate(folder)
-        return load(folder)
-    except (DatasetError, OSError, ValueError) as error:
-        remedy = f"remove the folder {folder} to have it made again"
-        raise Exit(BAD_DATA, f"replay.dataset: {error}; {remedy}") from None
-
-
-def check_market(market: MarketSettings, data: Dataset) -> None:
-    """Raise Exit for market data that the dataset does not have."""
-    missing = [kind for kind in market.subscribe if kind not in ("quotes", "trades")]
-    if missing:
-        raise Exit(
-            CONFIGURATION,
-            f"market.subscribe: the demo's dataset has quotes and trades, no {', '.join(missing)}",
-        )
-    known = {row.id for row in data.instruments}
-    unknown = sorted({*market.instruments} - known)
-    if unknown:
-        raise Exit(
-            CONFIGURATION,
-            f"market.instruments: the demo's dataset has no {', '.join(unknown)}; it has "
-            f"{', '.join(sorted(known))}",
-        )
-    external = [name for name in market.bar_types if not name.endswith("-INTERNAL")]
-    if external:
-        raise Exit(
-            CONFIGURATION,
-            f"market.bar_types: the demo's dataset has no bars ({', '.join(external)}); "
-            "-INTERNAL bars are built by Nautilus from its trades or quotes",
-        )
-
-
 class NodeSource:
-    """One TradingNode with the bridge's tap and feed: `run` until `stop`."""
+    """One TradingNode with the bridge's tap, feed and guard: `run` until `stop`."""
 
     def __init__(
         self,
         config: Config,
-        data: Dataset,
+        plan: Plan,
         exec_lane: ExecLane,
         market_lane: MarketLane,
         metrics: Metrics,
     ) -> None:
+        self.on_breach: Callable[[str], None] = _nothing
+        self.symbols = plan.symbols
         self._config = config
+        self._plan = plan
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._started = asyncio.Event()
         self._stopping = False
         self._run: asyncio.Task[None] | None = None
         strategy = load_strategy(
-            config.source.strategy, [InstrumentId.from_str(row.id) for row in data.instruments]
+            config.source.strategy,
+            {"instrument_ids": plan.universe.traded, "size_fraction": plan.size_fraction},
         )
-        self.node = TradingNode(config=_node_config(config, data), loop=asyncio.get_running_loop())
-        for row in data.instruments:
-            self.node.cache.add_instrument(instrument_of(row))
-        for venue in _venues(data):
-            self.node.add_data_client_factory(venue, replay_factory(data))
-            self.node.add_exec_client_factory(venue, SandboxLiveExecClientFactory)
+        self.node = TradingNode(config=_node_config(config, plan), loop=asyncio.get_running_loop())
+        kernel = self.node.kernel
+        for instrument in plan.instruments:
+            self.node.cache.add_instrument(instrument)
+        for venue, (_, data_factory) in plan.data.items():
+            self.node.add_data_client_factory(venue, data_factory)
+        for venue, (_, exec_factory) in plan.execution.items():
+            self.node.add_exec_client_factory(venue, exec_factory)
+        self.guard = Guard(kernel, metrics, config.limits_in_force)
+        self.sweep = Sweep(kernel, self.guard)
         self.tap = Tap(
-            self.node.kernel,
+            kernel,
             exec_lane,
             market_lane,
             metrics,
@@ -137,10 +122,23 @@ class NodeSource:
             venue_alias=config.contract.venue_alias,
             maxlen=config.market.maxlen,
             on_failure=self._fail,
+            swept=self.guard.swept,
         )
+        self._watch = BreakerWatch(
+            kernel,
+            self.guard,
+            self.sweep,
+            metrics,
+            directory=config.state_directory,
+            on_breach=lambda reason: self.on_breach(reason),
+        )
+        # The first to be started, behind the reconciliation and in front of every strategy.
+        self.node.trader.add_actor(_Opening(self.guard))
         self.node.trader.add_actor(feed_of(config.market))
         self.node.trader.add_strategy(strategy)
         self.node.build()
+        for client in kernel.exec_engine._clients.values():
+            self.guard.attach(client)
         metrics.set_info(
             version=bridge.VERSION, nautilus_version=nautilus_trader.__version__, role=config.role
         )
@@ -151,35 +149,71 @@ class NodeSource:
         if self._stopping:
             return
         self._run = asyncio.create_task(self.node.run_async(), name="node")
+        watch: asyncio.Task[None] | None = None
         try:
             await self._await_start()
-            await asyncio.wait({self._run, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            watch = asyncio.create_task(self._watch.run(), name="breakers")
+            ends = {self._run, self._failure, watch}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._failure.done():
                 self._failure.result()
+            if watch.done():
+                watch.result()
             if not self._stopping:
                 cause = None if self._run.cancelled() else self._run.exception()
                 why = "its log says why" if cause is None else f"{type(cause).__name__}: {cause}"
                 raise Exit(RESTART, f"the Nautilus node stopped by itself; {why}")
         finally:
             self._failure.cancel()
+            if watch is not None:
+                watch.cancel()
 
     async def stop(self) -> None:
-        """Stop strategies, wait for their last events, take the node down; twice is harmless."""
+        """Stop strategies, cancel what rests, wait for their last events, take the node down.
+
+        Twice is harmless.
+        """
         if self._stopping:
             return
         self._stopping = True
         if self._run is not None:
-            if not self.node.trader.is_running:
+            if self.node.trader.is_running:
+                await self._wind_down(self._config.node.stop_timeout_seconds)
+            else:
                 # Still starting: it would start the strategies behind our back.
                 self._run.cancel()
                 await asyncio.wait({self._run})
             await self.node.stop_async()
             await asyncio.wait({self._run}, timeout=1.0)
+        self._watch.save()
         self.dispose()
+
+    def apply(self, state: State, reason: str) -> None:
+        """Open or close the gates, at once."""
+        was = self.guard.state
+        self.guard.set(state, reason)
+        risk_engine = self.node.kernel.risk_engine
+        if risk_engine.trading_state != TRADING_STATES[state]:
+            risk_engine.set_trading_state(TRADING_STATES[state])
+        if was is State.HALTED and state is not State.HALTED:
+            self._watch.forgive()
+
+    def limit(self, limits: Limits) -> None:
+        """Check orders and positions by these limits from now on."""
+        self.guard.limits = limits
+
+    async def halt(self, action: Action) -> HaltAccount:
+        """Cancel every order until all are terminal; `flatten` closes all positions, too.
+
+        Begins when the node has started: what it then finds at its venues is swept as well.
+        """
+        await self._started.wait()
+        return await self.sweep.run(action)
 
     def dispose(self) -> None:
         """Free the node. Never `node.dispose()` here: it cancels every task of the loop."""
         self.tap.detach()
+        self.guard.detach()
         kernel = self.node.kernel
         kernel.dispose()
         if kernel.executor is not None:
@@ -190,6 +224,13 @@ class NodeSource:
     def is_running(self) -> bool:
         """Whether the strategies run."""
         return bool(self.node.trader.is_running) and not self._stopping
+
+    def check_streams(self) -> None:
+        """Raise Exit when two instruments would share a stream."""
+        try:
+            self.tap.routes.check(self.node.cache.instruments())
+        except Refused as error:
+            raise Exit(CONFIGURATION, str(error)) from None
 
     async def _await_start(self) -> None:
         """Nautilus says nothing when a client does not connect: it just does not start."""
@@ -202,49 +243,92 @@ class NodeSource:
                 raise Exit(
                     UNAVAILABLE,
                     f"the node did not start within {self._config.node.start_timeout_seconds} s "
-                    "(node.start_timeout_seconds); see Nautilus's log, node.log_level = INFO",
+                    f"(node.start_timeout_seconds){self._absent()}; see Nautilus's log, "
+                    "node.log_level = INFO",
                 )
-            await asyncio.sleep(0.01)
-        log.info("node.running", trader_id=self._config.node.trader_id)
+            await asyncio.sleep(POLL_SECONDS)
+        self._check_instruments()
+        self._started.set()
+        log.info("node.running", trader_id=self._config.trader_id)
+
+    def _absent(self) -> str:
+        """Return which clients are not connected."""
+        kernel = self.node.kernel
+        clients = [*kernel.data_engine._clients.values(), *kernel.exec_engine._clients.values()]
+        names = sorted({str(each.id) for each in clients if not each.is_connected})
+        return f": not connected: {', '.join(names)}" if names else ""
+
+    def _check_instruments(self) -> None:
+        """Raise Exit when a venue does not have what is to be traded."""
+        known = {instrument.id for instrument in self.node.cache.instruments()}
+        if missing := [each.value for each in self._plan.universe.all if each not in known]:
+            raise Exit(
+                UNAVAILABLE,
+                f"the venues have no {', '.join(missing)}; correct node.symbols and node.venues, "
+                "or see Nautilus's log, node.log_level = INFO",
+            )
+        self.check_streams()
+
+    async def _wind_down(self, seconds: float) -> None:
+        """Stop the strategies, give what they close a moment, then cancel all that is left."""
+        kernel, live = self.node.kernel, self.guard.live
+        before = set(live)
+        self.node.trader.stop()
+        strategies = self.node.trader.strategies()
+
+        def rests() -> list[ClientOrderId]:
+            return [each for each in list(live) if each in before]
+
+        def has_settled() -> bool:
+            return not live and not any(strategy.is_running for strategy in strategies)
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds * CLOSING_SHARE):
+                await self.sweep.until_gone(rests, has_settled)
+        self.guard.set(State.DISABLED, "the bridge stops")
+        try:
+            async with asyncio.timeout(max(POLL_SECONDS, seconds * (1 - CLOSING_SHARE))):
+                await self.sweep.until_gone(lambda: list(live))
+        except TimeoutError:
+            log.error("node.orders_left", orders=len(live), within_seconds=seconds)
+        open_ = kernel.cache.positions_open_count()
+        if open_:
+            log.warning("node.positions_left", positions=open_)
 
     def _fail(self, error: Exception) -> None:
         """Stop trading at once, then the node. Any thread that Nautilus trades on may come here."""
+        self.guard.set(State.HALTED, str(error))
         self.node.kernel.risk_engine.set_trading_state(TradingState.HALTED)
         if not isinstance(error, Exit):
             error = Exit(CANNOT_RECORD, f"cannot record execution events: {error}")
         self.node.get_event_loop().call_soon_threadsafe(self._end, error)
 
     def _end(self, error: Exit) -> None:
-        """Cancel what is open, and have `run` raise `error`."""
+        """Have `run` raise `error`: `stop` cancels what is open."""
         if not self._failure.done():
             self._failure.set_exception(error)
-            cancel_all(self.node.kernel)
 
     def _native_backing_closed(self) -> float:
         backing = self.node.kernel.msgbus_database
         return float(backing is not None and backing.is_closed())
 
 
-def cancel_all(kernel: NautilusKernel) -> None:
-    """Send a cancel for every order that is open, emulated or on its way."""
-    cache = kernel.cache
-    for order in (*cache.orders_open(), *cache.orders_emulated(), *cache.orders_inflight()):
-        command = CancelOrder(
-            trader_id=order.trader_id,
-            strategy_id=order.strategy_id,
-            instrument_id=order.instrument_id,
-            client_order_id=order.client_order_id,
-            venue_order_id=order.venue_order_id,
-            command_id=UUID4(),
-            ts_init=kernel.clock.timestamp_ns(),
-        )
-        kernel.msgbus.send("ExecEngine.execute", command)
+class _Opening(Actor):
+    """Opens the guard's book at the only moment at which it can be complete."""
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__()
+        self._guard = guard
+
+    def on_start(self) -> None:
+        """Take over what the cache knows."""
+        self._guard.open_book()
 
 
-def load_strategy(path: str, instrument_ids: Sequence[InstrumentId]) -> Strategy:
+def load_strategy(path: str, known: Mapping[str, Any]) -> Strategy:
     """Return the strategy named `module:Class`, built from `<Class>Config` of the same module.
 
-    Its config is given `instrument_ids` where it has such a field. Raises Exit when there is no
+    Its config is given what is `known`, where it has such a field. Raises Exit when there is no
     such class, or it cannot be built without more settings.
     """
     module_name, _, class_name = path.partition(":")
@@ -263,42 +347,50 @@ def load_strategy(path: str, instrument_ids: Sequence[InstrumentId]) -> Strategy
     try:
         if config_class is None:
             return cls()
-        known: dict[str, Any] = {"instrument_ids": tuple(instrument_ids)}
         wanted = {name: known[name] for name in known if name in config_class.__struct_fields__}
         return cls(config_class(**wanted))
     except Exception as error:  # noqa: BLE001 - whatever a strategy of the user's raises
         raise Exit(
             CONFIGURATION,
             f"source.strategy: {path} cannot be built: {type(error).__name__}: {error}; every "
-            "field of its config but instrument_ids needs a default",
+            f"field of its config but {' and '.join(known)} needs a default",
         ) from None
 
 
-def _venues(data: Dataset) -> list[str]:
-    return list(dict.fromkeys(row.id.partition(".")[2] for row in data.instruments))
-
-
-def _node_config(config: Config, data: Dataset) -> TradingNodeConfig:
-    replay = ReplayClientConfig(dataset=str(config.replay.dataset), rate=config.replay.rate)
+def _node_config(config: Config, plan: Plan) -> TradingNodeConfig:
     return TradingNodeConfig(
-        trader_id=TraderId(config.node.trader_id),
+        trader_id=TraderId(config.trader_id),
         logging=LoggingConfig(log_level=config.node.log_level, log_colors=False),
+        cache=_cache_config(config),
         data_engine=LiveDataEngineConfig(graceful_shutdown_on_exception=True),
         risk_engine=LiveRiskEngineConfig(graceful_shutdown_on_exception=True),
-        exec_engine=LiveExecEngineConfig(graceful_shutdown_on_exception=True),
-        data_clients=dict.fromkeys(_venues(data), replay),
-        exec_clients={venue: _sandbox_config(venue) for venue in _venues(data)},
+        exec_engine=LiveExecEngineConfig(
+            graceful_shutdown_on_exception=True,
+            # What it invents for a spot account would sell everything that is held.
+            generate_missing_orders=config.is_simulated,
+        ),
+        data_clients={venue: client for venue, (client, _) in plan.data.items()},
+        exec_clients={venue: client for venue, (client, _) in plan.execution.items()},
         timeout_connection=config.node.start_timeout_seconds,
         timeout_post_stop=config.node.stop_timeout_seconds,
         timeout_disconnection=1.0,
     )
 
 
-def _sandbox_config(venue: str) -> SandboxExecutionClientConfig:
-    account_type = ACCOUNT_TYPES.get(venue, "MARGIN")
-    return SandboxExecutionClientConfig(
-        venue=venue,
-        account_type=account_type,
-        starting_balances=BALANCES,
-        default_leverage=Decimal(10) if account_type == "MARGIN" else Decimal(1),
+def _cache_config(config: Config) -> CacheConfig | None:
+    if config.cache.url is None:
+        return None
+    target = Target.from_url(config.cache.url.get_secret_value())
+    database = DatabaseConfig(
+        type="redis",
+        host=target.host,
+        port=target.port,
+        username=target.username,
+        password=target.password,
+        ssl=target.tls is not None,
     )
+    return CacheConfig(database=database, encoding="msgpack")
+
+
+def _nothing(_: str) -> None:
+    """Nobody asks for breaches."""

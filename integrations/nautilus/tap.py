@@ -6,7 +6,7 @@ engine (priority 10) and in front of strategies (0), because a strategy that sub
 handler that raises ends a live node without a flush.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -16,7 +16,7 @@ from nautilus_trader.backtest.engine import BacktestEngine
 from nautilus_trader.backtest.execution_client import BacktestExecClient
 from nautilus_trader.common.enums import ComponentState
 from nautilus_trader.live.node import TradingNode
-from nautilus_trader.model.identifiers import AccountId
+from nautilus_trader.model.identifiers import AccountId, ClientOrderId
 from nautilus_trader.system.kernel import NautilusKernel
 
 from bridge.core.contract import Entry, Names
@@ -59,7 +59,8 @@ class Tap:
     """Feeds both lanes from one kernel's message bus.
 
     `on_failure` becomes that of the exec lane: it is told when execution events cannot be kept any
-    more, from whatever side that shows; trading has to end then.
+    more, from whatever side that shows; trading has to end then. `swept` are the orders that the
+    bridge cancels itself.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Tap:
         venue_alias: Mapping[str, str],
         maxlen: int,
         on_failure: Callable[[Exception], None],
+        swept: Container[ClientOrderId] = (),
     ) -> None:
         self._has_lost = False
         self._kernel = kernel
@@ -81,7 +83,9 @@ class Tap:
         exec_lane.on_failure = on_failure
         self._runs: dict[AccountId, str] = {}
         self._resets = 0
-        self._translator = Translator(kernel.cache, venue_alias=venue_alias, run_of=self._run_of)
+        self._translator = Translator(
+            kernel.cache, venue_alias=venue_alias, run_of=self._run_of, swept=swept
+        )
         self.routes = Routes(names, kernel.cache, venue_alias=venue_alias, trim=Trim(maxlen))
         self._subscriptions = (
             *self._exec_subscriptions(),

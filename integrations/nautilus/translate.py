@@ -3,7 +3,7 @@
 Runs in the tap's handler, when cache and portfolio already know the event.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
 from nautilus_trader.cache.cache import Cache
@@ -73,7 +73,7 @@ class Translator:
     """Turns execution events into entries.
 
     `run_of(account)` returns the run's id where an account is simulated, else the empty string:
-    simulated trade ids repeat from run to run.
+    simulated trade ids repeat from run to run. `swept` are the orders that the bridge cancels.
     """
 
     def __init__(
@@ -82,8 +82,10 @@ class Translator:
         *,
         venue_alias: Mapping[str, str],
         run_of: Callable[[AccountId], str],
+        swept: Container[ClientOrderId] = (),
     ) -> None:
         self._cache = cache
+        self._swept = swept
         self._venue_alias = venue_alias
         self._run_of = run_of
         self._fills = Fills(cache, venue_alias=venue_alias, run_of=run_of)
@@ -173,7 +175,7 @@ class Translator:
                 "cl_ord_id": event.client_order_id.value,
                 **self._terms(event, order),
                 "ts_ns": str(event.ts_event),
-                "reason": _reason(event, order),
+                "reason": self._reason(event, order),
                 "account": value(event.account_id),
                 "venue_order_id": value(event.venue_order_id),
                 "strategy_id": event.strategy_id.value,
@@ -183,6 +185,14 @@ class Translator:
             },
             once=once,
         )
+
+    def _reason(self, event: OrderEvent, order: Any) -> str:
+        """Return why: the event's own words, or the cause of a cancel as far as it is known."""
+        if isinstance(event, OrderCanceled):
+            is_swept = event.client_order_id in self._swept
+            return "halt" if is_swept else _cause_of_cancel(event, order)
+        reason = getattr(event, "reason", None) or ""
+        return "unknown" if reason == "UNKNOWN" else reason
 
     def _terms(self, event: OrderEvent, order: Any) -> dict[str, str]:
         """Return side, qty, tif, order_type, price, filled_qty, as far as they are known."""
@@ -233,14 +243,6 @@ class Translator:
                 "ts_ns": str(event.ts_event),
             },
         )
-
-
-def _reason(event: OrderEvent, order: Any) -> str:
-    """Return why: the event's own words, or the cause of a cancel as far as it can be known."""
-    if isinstance(event, OrderCanceled):
-        return _cause_of_cancel(event, order)
-    reason = getattr(event, "reason", None) or ""
-    return "unknown" if reason == "UNKNOWN" else reason
 
 
 def _cause_of_cancel(event: OrderCanceled, order: Any) -> str:

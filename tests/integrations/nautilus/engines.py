@@ -34,8 +34,8 @@ from nautilus_trader.trading.strategy import Strategy
 
 from integrations.binance import sample
 from integrations.binance.dataset import Dataset, load
-from integrations.nautilus.node import _sandbox_config
 from integrations.nautilus.replay import ReplayClientConfig, Tape, instrument_of, replay_factory
+from integrations.nautilus.roles import _sandbox_config
 from integrations.nautilus.sandbox import SandboxLiveExecClientFactory
 
 PERP = InstrumentId.from_str("BTCUSDT-PERP.BINANCE_FUTURES")

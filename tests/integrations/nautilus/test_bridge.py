@@ -17,7 +17,7 @@ from bridge import exits
 from bridge.core.lanes import CannotRecord
 from bridge.exits import Exit
 from integrations.nautilus.bridge import DEFAULT_URL, NautilusRedisBridge
-from integrations.nautilus.node import _sandbox_config
+from integrations.nautilus.roles import _sandbox_config
 from tests.integrations.nautilus import engines
 from tests.integrations.nautilus.engines import running, until
 from tests.integrations.nautilus.record import Record, rows_of, same_fields

@@ -1,0 +1,219 @@
+"""`python -m bridge status | flags | halt | resume`: what redis-cli does, and then the answer.
+
+Each asks by a key that the bridge watches, and waits until `bridge:state:<role>` shows that it was
+obeyed. None of them needs Nautilus.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from bridge import exits, journal_directory, latch
+from bridge.controller import Keys
+from bridge.core.control import FLAG_OF_ROLE, FLAGS, MODE_KEY, ON_WORDS, Mode, Raw, flag_of, word_of
+from bridge.exits import Exit
+from bridge.latch import LatchFile, new_id
+from bridge.preflight import client_of, refusal_of
+from bridge.settings import Config
+
+ROLES: Final = tuple(FLAG_OF_ROLE)
+# A state that is older than this has nobody behind it.
+STATE_SECONDS_MAX: Final = 3.0
+POLL_SECONDS: Final = 0.01
+SHORT_NAMES: Final = {name.removeprefix("features:nautilus_"): name for name in FLAGS}
+
+type State = Mapping[str, str]
+
+
+@contextlib.contextmanager
+def connected(url: str) -> Iterator[redis.Redis]:
+    """Yield a client of the Redis at `url`. Raises Exit for whatever Redis refuses."""
+    client = client_of(url)
+    try:
+        yield client
+    except redis.exceptions.RedisError as error:
+        raise refusal_of(error, url) from None
+    finally:
+        client.close()
+
+
+def url_of(config: Config) -> str:
+    """Return the Redis of the settings, else the demo's own."""
+    return config.redis.secret_url or f"redis://127.0.0.1:{config.embedded.port}/0"
+
+
+def state_of(client: redis.Redis, role: str) -> State | None:
+    """Return the state of a role's bridge, None when none answers."""
+    found: Any = client.hgetall(Keys.of(role).state)
+    state: State = {name.decode(): value.decode() for name, value in found.items()}
+    age_seconds = (time.time_ns() - int(state.get("heartbeat_ns", "0"))) / 1e9
+    return state if age_seconds < STATE_SECONDS_MAX else None
+
+
+def status(client: redis.Redis, roles: Sequence[str], *, as_json: bool) -> Iterator[str]:
+    """Yield how the bridges of these roles stand. Raises Exit (UNAVAILABLE) when none answers."""
+    states = {role: state for role in roles if (state := state_of(client, role)) is not None}
+    if as_json:
+        yield json.dumps(states)
+    for role, state in states.items() if not as_json else ():
+        why = f": {state['reason']}" if state["reason"] else ""
+        yield f"{role}  {state['state']}{why}"
+        flag, mode = "on" if state["flag"] == "1" else "off", state["mode"]
+        yield f"  {FLAG_OF_ROLE[role]} is {flag}, mode is {mode}, pid {state['pid']}"
+        if state["latched"]:
+            yield f"  halt {state['latched']} holds: python -m bridge resume --role {role}"
+        if state["done_ns"]:
+            yield f"  {_account(state)}"
+    if not states:
+        raise Exit(exits.UNAVAILABLE, f"no bridge answers ({' '.join(roles)})")
+
+
+def flags(client: redis.Redis, changes: Mapping[str, str], *, seconds_max: float) -> Iterator[str]:
+    """Make the changes, wait until every bridge has seen them, and yield how the flags stand.
+
+    Raises Exit: UNAVAILABLE when a change has no bridge that it is meant for.
+    """
+    for key, value in changes.items():
+        client.set(key, value)
+    unseen = []
+    for key, value in changes.items():
+        concerned = [role for role in ROLES if key in (FLAG_OF_ROLE[role], MODE_KEY)]
+        seen = [_saw(client, role, key, value, seconds_max) for role in concerned]
+        if concerned and True not in seen:
+            unseen.append(key)
+    for key in FLAGS:
+        yield f"{key} is {'on' if flag_of(_read(client, key)) else 'off'}"
+    mode = _read(client, MODE_KEY)
+    yield f"{MODE_KEY} is {word_of(mode) or 'missing (normal)'}"
+    for role in ROLES:
+        if (state := state_of(client, role)) is not None:
+            why = f": {state['reason']}" if state["reason"] else ""
+            yield f"{role} is {state['state']}{why}"
+    if unseen:
+        raise Exit(
+            exits.UNAVAILABLE,
+            f"{' '.join(unseen)}: set, but no bridge has answered within {seconds_max:g} s",
+        )
+
+
+def changes_of(words: Sequence[str]) -> dict[str, str]:
+    """Return `NAME=VALUE` words as keys and values. Raises Exit (USAGE)."""
+    changes = {}
+    for word in words:
+        name, has_value, value = word.partition("=")
+        key = SHORT_NAMES.get(name, name)
+        if not has_value or key not in (*FLAGS, MODE_KEY):
+            names = " ".join([*SHORT_NAMES, MODE_KEY])
+            raise Exit(exits.USAGE, f"{word}: write NAME=VALUE, NAME one of {names}")
+        changes[key] = value
+    return changes
+
+
+def halt(client: redis.Redis, role: str, reason: str, *, seconds_max: float) -> Iterator[str]:
+    """Halt a role; yield when its gates are closed, and when its orders have ended.
+
+    Raises Exit (UNAVAILABLE) when no bridge answers: what was asked then stays, and holds for the
+    next one.
+    """
+    id_ = new_id()
+    began = time.monotonic()
+    client.set(Keys.of(role).halt, f"{id_} {reason}")
+    state = _until(client, role, lambda s: s["latched"] == id_, seconds_max)
+    if state is None:
+        raise Exit(
+            exits.UNAVAILABLE,
+            f"no bridge of the role {role} has answered within {seconds_max:g} s; the halt stays "
+            "asked for: one that starts now is halted",
+        )
+    yield f"{role} is HALTED, seen {time.monotonic() - began:.3f} s later; halt {id_}"
+    left = max(0.0, seconds_max - (time.monotonic() - began))
+    done = _until(client, role, lambda s: s["latched"] == id_ and s["done_ns"] != "", left)
+    yield _account(done) if done is not None else "orders are still being canceled"
+
+
+def resume(client: redis.Redis, role: str, *, seconds_max: float) -> Iterator[str]:
+    """End the halt of a role's bridge; yield what became of it.
+
+    Raises Exit: UNAVAILABLE when none answers, FAILED while `mode` is halt.
+    """
+    state = state_of(client, role)
+    if state is None:
+        raise Exit(exits.UNAVAILABLE, f"no bridge of the role {role} answers")
+    id_ = state["latched"]
+    if not id_:
+        yield f"nothing is halted; {role} is {state['state']}"
+        return
+    if state["mode"] == Mode.HALT:
+        raise Exit(
+            exits.FAILED,
+            "mode is halt, for everybody who reads it; first: redis-cli set mode normal",
+        )
+    client.set(Keys.of(role).resume, id_)
+    after = _until(client, role, lambda s: s["latched"] != id_, seconds_max)
+    if after is None:
+        raise Exit(exits.UNAVAILABLE, f"the bridge has not answered within {seconds_max:g} s")
+    why = f": {after['reason']}" if after["reason"] else ""
+    yield f"halt {id_} is ended; {role} is {after['state']}{why}"
+
+
+def resume_on_disk(directory: Path) -> str:
+    """End the halt that a bridge which runs no more has left in `directory`.
+
+    Raises Exit: BAD_DATA when there is no latch, TAKEN when a bridge runs there.
+    """
+    if not (directory / latch.NAME).exists():
+        raise Exit(exits.BAD_DATA, f"{directory} holds no latch; see state.directory")
+    lock = journal_directory.lock(directory, "state.directory")
+    try:
+        halt = LatchFile(directory).clear()
+    finally:
+        os.close(lock)
+    if halt is None:
+        return "nothing was halted"
+    return f"ended: {halt.reason}; start the bridge again"
+
+
+def _saw(client: redis.Redis, role: str, key: str, value: str, seconds_max: float) -> bool:
+    """Return whether a role's bridge shows a change, waiting while there is such a bridge."""
+    if state_of(client, role) is None:
+        return False
+    word = value.strip().casefold()
+    if key == MODE_KEY:
+        return _until(client, role, lambda s: s["mode"] == word, seconds_max) is not None
+    wanted = "1" if word in ON_WORDS else "0"
+    return _until(client, role, lambda s: s["flag"] == wanted, seconds_max) is not None
+
+
+def _until(
+    client: redis.Redis, role: str, shows: Callable[[State], bool], seconds_max: float
+) -> State | None:
+    """Return the state once it shows something, None when it does not in time."""
+    deadline = time.monotonic() + seconds_max
+    while True:
+        state = state_of(client, role)
+        if state is not None and shows(state):
+            return state
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(POLL_SECONDS)
+
+
+def _read(client: redis.Redis, key: str) -> Raw:
+    try:
+        value = client.get(key)
+    except redis.exceptions.ResponseError:
+        return None
+    return value if isinstance(value, bytes) else None
+
+
+def _account(state: State) -> str:
+    return (
+        f"orders canceled {state['canceled']}, refused {state['refused']}; positions left "
+        f"{state['positions_left']}"
+    )

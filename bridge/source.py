@@ -1,0 +1,48 @@
+"""What `source.factory` returns: whatever trades, behind gates that the daemon opens and closes."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from bridge.core.control import State
+from bridge.core.limits import Limits
+
+type Action = Literal["cancel", "flatten", "reduce"]
+
+
+class HaltAccount(NamedTuple):
+    """What a halt did: orders canceled, orders and changes refused meanwhile, positions left."""
+
+    canceled: int
+    refused: int
+    positions_left: int
+
+
+class Source(Protocol):
+    """Runs until `stop`, and raises Exit when it cannot.
+
+    `stop` may come before `run`, and while `run` starts; afterwards nothing is emitted any more.
+    It sets `on_failure` of the exec lane, stops trading when that is called, and has `run` raise
+    what it is given. Nothing leaves before `apply` opened the gates. `on_breach` is set by the
+    daemon: it is called, on the loop, with the reason why a limit halts trading. `symbols` are what
+    it trades.
+    """
+
+    on_breach: Callable[[str], None]
+    symbols: Sequence[str]
+
+    async def run(self) -> None: ...
+    async def stop(self) -> None: ...
+    def apply(self, state: State, reason: str) -> None:
+        """Open or close the gates, at once."""
+
+    def limit(self, limits: Limits) -> None:
+        """Check orders and positions by these limits from now on."""
+
+    async def halt(self, action: Action) -> HaltAccount:
+        """Cancel every order, until all are terminal; close positions for `flatten`.
+
+        `reduce` cancels only what could enlarge a position.
+        """
+
+    @property
+    def is_running(self) -> bool: ...
