@@ -11,7 +11,8 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
@@ -234,6 +235,8 @@ def _allowed(field: FieldInfo) -> str:
     extra = field.json_schema_extra
     parts = [str(extra["allowed"])] if isinstance(extra, dict) and extra["allowed"] else []
     kind = field.annotation
+    if get_origin(kind) in (Union, UnionType):
+        [kind] = [each for each in get_args(kind) if each is not NoneType]
     many = get_origin(kind) is tuple
     kind = get_args(kind)[0] if many else kind
     if get_origin(kind) is Literal:

@@ -99,6 +99,7 @@ class NodeSource:
         self._started = asyncio.Event()
         self._stopping = False
         self._run: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[HaltAccount] | None = None
         strategy = load_strategy(
             config.source.strategy,
             {"instrument_ids": plan.universe.traded, "size_fraction": plan.size_fraction},
@@ -185,6 +186,8 @@ class NodeSource:
                 await asyncio.wait({self._run})
             await self.node.stop_async()
             await asyncio.wait({self._run}, timeout=1.0)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         self._watch.save()
         self.dispose()
 
@@ -304,9 +307,10 @@ class NodeSource:
         self.node.get_event_loop().call_soon_threadsafe(self._end, error)
 
     def _end(self, error: Exit) -> None:
-        """Have `run` raise `error`: `stop` cancels what is open."""
+        """Cancel what is open, and have `run` raise `error`."""
         if not self._failure.done():
             self._failure.set_exception(error)
+            self._sweeping = self.node.get_event_loop().create_task(self.sweep.run("cancel"))
 
     def _native_backing_closed(self) -> float:
         backing = self.node.kernel.msgbus_database

@@ -1,5 +1,6 @@
 """The daemon as a child process: started as a user would, read, waited for, always ended by pid."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -15,7 +16,10 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from bridge.core.control import SHADOW_FLAG
 from tests.servers import RedisServer, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +71,14 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return kept | given | {name: value for name, value in settings.items() if "__" not in name}
 
 
+def allow(url: str) -> None:
+    """Set the flag without which the demo sends no order, where there is a Redis to set it in."""
+    client = redis.Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+    with contextlib.suppress(redis.RedisError):
+        client.set(SHADOW_FLAG, "1")
+    client.close()
+
+
 class Ended:
     """How a process ended: its exit `code`, `out` and `err` as text."""
 
@@ -96,6 +108,8 @@ class Daemon:
         defaults = {"status__port": "0", "embedded__port": str(free_port())}
         defaults |= {"node__stop_timeout_seconds": "0.1", "redis__reconnect_seconds_max": "0.1"}
         settings = defaults | settings
+        if "redis__url" in settings:
+            allow(settings["redis__url"])
         self.embedded_port = int(settings["embedded__port"])
         self._out, self._err = folder / "out", folder / "err"
         with self._out.open("wb") as out, self._err.open("wb") as err:

@@ -6,16 +6,21 @@ from typing import Any
 
 import structlog
 
+from bridge.core.control import State
+from bridge.core.limits import Limits
 from bridge.exits import RESTART, Exit
+from bridge.source import Action, HaltAccount
 from integrations.nautilus.node import factory
 
 HANG_SECONDS = 60
+LINGER_SECONDS = 1.1
 
 
 class Hanging:
     """Fails, and leaves a call behind that the loop waits for: as a resolver that hangs does."""
 
     is_running = True
+    symbols = ()
 
     async def run(self) -> None:
         asyncio.get_running_loop().run_in_executor(None, time.sleep, HANG_SECONDS)
@@ -24,9 +29,32 @@ class Hanging:
     async def stop(self) -> None:
         """Nothing to stop."""
 
+    def apply(self, state: State, reason: str) -> None:
+        """Nothing to open or close."""
+
+    def limit(self, limits: Limits) -> None:
+        """Nothing to limit."""
+
+    async def halt(self, action: Action) -> HaltAccount:
+        """Nothing to cancel."""
+        return HaltAccount(0, 0, 0)
+
 
 def hanging(*_: Any) -> Hanging:
     return Hanging()
+
+
+def lingering(*parts: Any) -> Any:
+    """Build the real node, and have it take its time to stop."""
+    source = factory(*parts)
+    stop = source.stop
+
+    async def linger() -> None:
+        await asyncio.sleep(LINGER_SECONDS)
+        await stop()
+
+    source.stop = linger  # type: ignore[method-assign]
+    return source
 
 
 def announced(*parts: Any) -> Any:

@@ -275,10 +275,46 @@ def test_the_origin_is_named(toml: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("role", ["shadow", "live"])
-def test_later_roles_are_told_apart_from_misspelled_ones(role: str) -> None:
-    """The roles of the design that do not exist yet have their own sentence."""
-    assert "later version" in problem(BRIDGE_ROLE=role)
+ROLE_PROBLEMS = [
+    ({"role": "shadow"}, "redis.url: the role shadow needs a Redis of yours"),
+    ({"role": "shadow", "streams.prefix": ""}, "streams.prefix: simulated fills"),
+    ({"role": "shadow", "cache.url": "redis://127.0.0.1"}, "cache.url: a sandbox forgets"),
+    ({"role": "shadow", "shadow.execution": "venue"}, "shadow.execution = venue on real venues"),
+    ({"role": "shadow", "shadow.perp_venue": "DERIBIT"}, "shadow.perp_venue: DERIBIT is not"),
+    ({"role": "live"}, "live on real venues arrives in a later version"),
+    ({"cache.url": "redis://127.0.0.1"}, "cache.url: a sandbox forgets"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), ROLE_PROBLEMS, ids=lambda value: str(value)[:40])
+def test_what_does_not_go_with_the_role(given: dict[str, str], said: str) -> None:
+    """It is refused by the name of the setting, with what to do instead."""
+    elsewhere = {} if said.startswith("redis.url") else {"redis.url": "redis://127.0.0.1"}
+    with pytest.raises(ConfigError) as caught:
+        load(None, environ={}, overrides=elsewhere | given)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix", "trader", "data"),
+    [
+        ({}, "", "DEMO-001", "replay"),
+        ({"redis.url": "redis://x"}, "demo:", "DEMO-001", "replay"),
+        ({"role": "shadow", "redis.url": "redis://x"}, "shadow:", "SHADOW-001", "venue"),
+        (
+            {"role": "live", "redis.url": "redis://x", "node.exec_client": "m:C"},
+            "",
+            "LIVE-001",
+            "venue",
+        ),
+    ],
+)
+def test_each_role_has_its_own_names(
+    given: dict[str, str], prefix: str, trader: str, data: str
+) -> None:
+    """Prefix, trader id and source of data differ, so that two roles never meet."""
+    settings = load(None, environ={}, overrides=given)
+    assert (settings.stream_prefix, settings.trader_id, settings.data) == (prefix, trader, data)
 
 
 def test_all_problems_are_listed(toml: Path) -> None:

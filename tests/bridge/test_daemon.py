@@ -147,7 +147,7 @@ def test_ends_cleanly(start: Callable[..., Daemon], number: signal.Signals, seco
 
 def test_second_signal_is_harmless(start: Callable[..., Daemon]) -> None:
     """While it stops, status lines and health say so; whoever is impatient changes nothing."""
-    daemon = start(node__stop_timeout_seconds="1.1").until_running()
+    daemon = start(source__factory="tests.bridge.sources:lingering").until_running()
     daemon.send(signal.SIGINT)
     daemon.until(lambda: "\nstopping ...\n" in daemon.out, "stopping")
     assert daemon.health() == (503, "stopping")

@@ -12,7 +12,7 @@ import redis
 from bridge import exits
 from bridge.exits import Exit
 from bridge.journal import Journal, Limits
-from bridge.latch import Latch
+from bridge.latch import LatchFile
 from bridge.lease import Lease
 from integrations.nautilus.node import load_strategy
 from integrations.nautilus.roles import demo_data
@@ -147,13 +147,15 @@ def test_journal_without_a_folder(run: Run, redis_server: RedisServer, tmp_path:
     assert ended.complaint.startswith(f"state.directory: {tmp_path}/file cannot be used: ")
 
 
-def test_halted_before(run: Run, redis_server: RedisServer, tmp_path: Path) -> None:
-    """A latch that was set: 74, its reason, and the command that clears it."""
-    Latch(tmp_path).set("the journal failed: no room")
-    ended = refused(run(redis__url=redis_server.url, state__directory=str(tmp_path)))
-    assert ended.code == exits.CANNOT_RECORD
-    assert ended.complaint.startswith("halted: the journal failed: no room (since 2")
-    assert ended.complaint.endswith(f"`python -m bridge resume --directory {tmp_path}`")
+def test_halted_before(start: Start, redis_server: RedisServer, tmp_path: Path) -> None:
+    """With a latch that was set it starts, is halted from the first moment, and sends no order."""
+    LatchFile(tmp_path).set("journal", "the journal failed: no room")
+    daemon = start(redis__url=redis_server.url, state__directory=str(tmp_path)).until_running()
+    daemon.until(lambda: daemon.state == "HALTED: the journal failed: no room", "the halt")
+    client = redis_server.client
+    daemon.until(lambda: client.xlen("demo:exec:orders") > 3, "orders")
+    seen = {fields["status"] for _, fields in client.xrange("demo:exec:orders")}
+    assert seen == {"initialized", "denied"}
 
 
 def test_bad_strategy(start: Start, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def _last_jseq(streams: dict[str, list[Found]], producer: str) -> int:
 def disk_full(rig: Rig) -> Verdict:
     """The disk of the journal is full: trading halts, 74, at most the event in hand is missing.
 
-    Another start is refused until the latch is cleared, and goes on behind it.
+    Another start, behind `resume`, goes on behind it.
     """
     state = rig.folder / "state"
     missing: set[str] = set()
@@ -160,8 +160,6 @@ def disk_full(rig: Rig) -> Verdict:
             assert len(named) <= 1, f"more than the event in hand is missing: {named}"
             missing |= named
             (state / FILLER).unlink(missing_ok=True)
-            if rig.strikes == 0 or rig.chance.random() < 0.3:  # a start costs seconds
-                refused_with(rig.start(**given).ended(), exits.CANNOT_RECORD, "halted: the journal")
             _resume(state)
             daemon = rig.start(**given).until_running()
         rig.finish(daemon)

@@ -3,23 +3,35 @@
 import asyncio
 
 from bridge.core.contract import Names
+from bridge.core.control import State
 from bridge.core.lanes import ExecLane, MarketLane
+from bridge.core.limits import Limits
 from bridge.exits import CANNOT_RECORD, Exit
 from bridge.metrics import Metrics
 from bridge.settings import Config
+from bridge.source import Action, HaltAccount
 from integrations.nautilus.tap import Tap
 from tests.chaos import generator
 
 
 def factory(
-    config: Config, exec_lane: ExecLane, market_lane: MarketLane, metrics: Metrics
+    config: Config,
+    exec_lane: ExecLane,
+    market_lane: MarketLane,
+    metrics: Metrics,
+    executes: bool,
 ) -> "Source":
     """Build the engine and its tap; nothing runs yet."""
     return Source(config, exec_lane, market_lane, metrics)
 
 
 class Source:
-    """Trades until `stop`; a failure of the exec lane halts it, as it would a node."""
+    """Trades until `stop`, whatever state it is given: here delivery is judged, not control.
+
+    A failure of the exec lane halts it, as it would a node.
+    """
+
+    symbols = ()
 
     def __init__(
         self, config: Config, exec_lane: ExecLane, market_lane: MarketLane, metrics: Metrics
@@ -57,6 +69,16 @@ class Source:
         """Emit nothing more; twice is harmless."""
         self._generator.stop()
         self._tap.detach()
+
+    def apply(self, state: State, reason: str) -> None:
+        """Go on."""
+
+    def limit(self, limits: Limits) -> None:
+        """Go on."""
+
+    async def halt(self, action: Action) -> HaltAccount:
+        """Leave every order as it is."""
+        return HaltAccount(0, 0, 0)
 
     def _fail(self, error: Exception) -> None:
         if self._failure.done():

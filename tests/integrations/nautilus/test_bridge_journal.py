@@ -99,7 +99,7 @@ async def test_one_bridge_of_a_folder(redis_server):
     """A second one on the same folder is refused, exit 73, as long as the first has it."""
     node, other = engines.make_node(), engines.make_node()
     first = attach(node, redis_server.url)
-    with pytest.raises(Exit, match=r"journal\.directory") as caught:
+    with pytest.raises(Exit, match=r"state\.directory") as caught:
         attach(other, redis_server.url)
     assert caught.value.code == exits.TAKEN
     await first.stop()

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from nautilus_trader.trading.strategy import Strategy
 
 from bridge import config, exits
 from bridge.core.contract import default_names
+from bridge.core.control import State
 from bridge.core.lanes import ExecLane, MarketLane
 from bridge.exits import Exit
 from bridge.metrics import Metrics
@@ -57,7 +59,8 @@ def build(folder: Path) -> Callable[..., SimpleNamespace]:
         )
         market_lane = MarketLane(entries_max=100_000, clock_ns=time.monotonic_ns)
         metrics = Metrics()
-        source = factory(loaded, exec_lane, market_lane, metrics)
+        source = factory(loaded, exec_lane, market_lane, metrics, True)
+        source.apply(State.ACTIVE, "")
         return SimpleNamespace(
             source=source, exec_lane=exec_lane, market_lane=market_lane, metrics=metrics
         )
@@ -398,8 +401,9 @@ def test_a_dataset_path_that_is_a_file(tmp_path):
 
 def test_a_strategy_is_given_the_instruments():
     """Where its config has the field; a strategy without a config class is simply made."""
-    assert load_strategy(f"{HERE}:Buyer", [PERP]).config.instrument_ids == (PERP,)
-    assert isinstance(load_strategy(f"{HERE}:Bare", [PERP]), Bare)
+    known = {"instrument_ids": (PERP,), "size_fraction": Decimal("0.1")}
+    assert load_strategy(f"{HERE}:Buyer", known).config.instrument_ids == (PERP,)
+    assert isinstance(load_strategy(f"{HERE}:Bare", known), Bare)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +420,7 @@ def test_a_strategy_is_given_the_instruments():
 def test_a_strategy_that_cannot_be_had(path, words):
     """Exit 78 names source.strategy, the path and what is wrong with it."""
     with pytest.raises(Exit) as caught:
-        load_strategy(path, [PERP])
+        load_strategy(path, {"instrument_ids": (PERP,)})
 
     assert caught.value.code == exits.CONFIGURATION
     assert f"source.strategy: {path}" in str(caught.value).replace("cannot load ", "")
@@ -429,6 +433,6 @@ def test_a_module_that_raises_on_import(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     with pytest.raises(Exit, match="KeyError: 'on import'") as caught:
-        load_strategy("stumbles:Thing", [PERP])
+        load_strategy("stumbles:Thing", {})
 
     assert caught.value.code == exits.CONFIGURATION
