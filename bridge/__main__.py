@@ -9,12 +9,11 @@ if __name__ == "__main__":
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bridge import config, control_command, daemon, exits, journal_command
-from bridge.config import ConfigError
+from bridge import config, console, control_command, daemon, exits, journal_command
 from bridge.exits import Exit
 from bridge.settings import Config
 from bridge.terminal import Writer
@@ -164,28 +163,21 @@ def _control_parsers(commands: Any) -> Iterator[argparse.ArgumentParser]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, call, return the exit code."""
     arguments = parser().parse_args(argv)
-    try:
-        match arguments.command:
-            case "check-config":
-                return check_config(arguments)
-            case "journal":
-                return journal(arguments)
-            case "status":
-                return status(arguments)
-            case "flags":
-                return flags(arguments)
-            case "halt":
-                return halt(arguments)
-            case "resume":
-                return resume(arguments)
-        return daemon.run(_settings(arguments), takeover=arguments.takeover)
-    except ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
-        return exits.CONFIGURATION
-    except Exit as error:
-        print(error, file=sys.stderr)
-        return error.code
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "run": run,
+        "check-config": check_config,
+        "journal": journal,
+        "status": status,
+        "flags": flags,
+        "halt": halt,
+        "resume": resume,
+    }
+    return console.told(lambda: commands[arguments.command](arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the daemon. Raises ConfigError, Exit."""
+    return daemon.run(_settings(arguments), takeover=arguments.takeover)
 
 
 def check_config(arguments: argparse.Namespace) -> int:

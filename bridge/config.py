@@ -92,7 +92,10 @@ def _contradictions(config: Config) -> Iterator[str]:
             "cache.url: a sandbox forgets its orders when it ends; what a cache keeps of them "
             "would never end. Unset it"
         )
-    if config.shadow.perp_venue not in config.node.venues:
+    for name in ("venues", "symbols"):
+        if not getattr(config.node, name):
+            yield f"node.{name}: it is empty"
+    if config.shadow.perp_venue not in (None, *config.node.venues):
         yield f"shadow.perp_venue: {config.shadow.perp_venue} is not among node.venues"
 
 

@@ -2,17 +2,34 @@
 
 import shlex
 import shutil
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from bridge import exits
+from bridge.config import ConfigError
 from bridge.core import contract
 from bridge.core.contract import Names
+from bridge.exits import Exit
 from bridge.link import Target
 from bridge.settings import Config
 
 # Market events that were conflated, dropped or refused on the way.
 LOST = ("nautilus_bridge_market_conflated_total", "nautilus_bridge_market_dropped_total")
+
+
+def told(run: Callable[[], int]) -> int:
+    """Return the exit code of `run`; what it ends with is said on stderr, without a traceback."""
+    try:
+        return run()
+    except ConfigError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{problem}\n")
+        return exits.CONFIGURATION
+    except Exit as error:
+        sys.stderr.write(f"{error}\n")
+        return error.code
 
 
 def banner(config: Config, names: Names, *, redis: str, status: str) -> Iterator[str]:

@@ -56,12 +56,11 @@ class NodeSettings(Section):
         " replay for the demo, else venue.",
     )  # fmt: skip
     venues: tuple[Literal["BINANCE", "DERIBIT"], ...] = setting(
-        ("BINANCE",), "", "Venues of the roles shadow and live.", min_length=1
+        ("BINANCE",), "", "Venues of the roles shadow and live."
     )
     symbols: tuple[str, ...] = setting(
-        ("BTC", "ETH", "SOL"), "base currency, ...", "What the roles shadow and live trade.",
-        min_length=1,
-    )  # fmt: skip
+        ("BTC", "ETH", "SOL"), "base currency, ...", "What the roles shadow and live trade."
+    )
     exec_client: str | None = setting(
         None, "module:Class",
         "A LiveExecClientFactory that executes for every venue, until the venues' own arrive.",
@@ -152,9 +151,13 @@ class ShadowSettings(Section):
     execution: Literal["sandbox", "venue"] = setting(
         "sandbox", "", "Who fills a shadow's orders: Nautilus's sandbox, or the venue itself."
     )
-    perp_venue: Literal["BINANCE", "DERIBIT"] = setting(
-        "BINANCE", "", "Where perpetuals are traded; the other venue gives data only."
-    )
+    perp_venue: Literal["BINANCE", "DERIBIT"] | None = setting(
+        None, "",
+        "Where perpetuals are traded; another venue gives data only. Unset: the first of"
+        " node.venues.",
+    )  # fmt: skip
+
+    _unset = field_validator("perp_venue", mode="before")(empty_is_unset)
 
 
 class CacheSettings(Section):

@@ -74,7 +74,8 @@ class Example(Strategy):
     def _open(self, instrument: Instrument, bid: Decimal, shown: Decimal) -> None:
         notional = self.config.notional * self.config.size_fraction
         quantity = min(notional / bid, shown)
-        size = instrument.make_qty(quantity, round_down=True)
+        least = instrument.size_increment.as_decimal()
+        size = instrument.make_qty(max(quantity, least), round_down=True)
         self.submit_order(
             self.order_factory.market(
                 instrument.id, OrderSide.BUY, size, time_in_force=TimeInForce.IOC
