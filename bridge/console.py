@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bridge import exits
 from bridge.config import ConfigError
-from bridge.core import contract
+from bridge.controller import Keys
+from bridge.core import contract, control
 from bridge.core.contract import Names
 from bridge.exits import Exit
 from bridge.link import Target
@@ -41,7 +42,7 @@ def banner(config: Config, names: Names, *, redis: str, status: str) -> Iterator
     yield "         " + "  ".join([names.prefix + names.templates[kind] for kind in kinds])
 
 
-def examples(target: Target, names: Names) -> Iterator[str]:
+def examples(target: Target, names: Names, role: str) -> Iterator[str]:
     """Yield redis-cli lines to try. They work as they stand, from the repository's root."""
     cli = redis_cli(target)
     secret = " (REDISCLI_AUTH must hold the password)" if target.password is not None else ""
@@ -51,6 +52,10 @@ def examples(target: Target, names: Names) -> Iterator[str]:
         ("xread", "block", "0", "streams", names.key("orders"), "$"),
         ("hgetall", names.prefixed(contract.METRICS_KEY)),
         ("get", names.prefixed(contract.CONTRACT_KEY)),
+        ("set", control.MODE_KEY, "halt"),
+        ("hgetall", Keys.of(role).state),
+        ("set", control.MODE_KEY, "normal"),
+        ("set", control.FLAG_OF_ROLE[role], "1"),
     ):
         yield f"  {shlex.join([*cli, *words])}"
     yield "Ctrl-C ends it."

@@ -308,7 +308,7 @@ class Daemon:
         status = self.status.url
         self._out.lines(*console.banner(self._config, self.names, redis=shown, status=status))
         target = Target.from_url(self.url if server is None else server.tcp_url)
-        self._out.lines(*console.examples(target, self.names))
+        self._out.lines(*console.examples(target, self.names, self._config.role))
 
     async def _report(self, publisher: Publisher, source: Source) -> None:
         """Once a second: a status line, and the metrics as a hash for existing status tiles."""

@@ -52,6 +52,7 @@ TRADING_STATES: Final = {
     State.DISABLED: TradingState.HALTED,
     State.HALTED: TradingState.HALTED,
 }
+UNLIMITED: Final = "10000/00:00:01"
 # How often a node that stops is asked whether its strategies have ended.
 POLL_SECONDS: Final = 0.01
 # The share of the time to stop that strategies have for closing what they hold.
@@ -367,7 +368,12 @@ def _node_config(config: Config, plan: Plan) -> TradingNodeConfig:
         logging=LoggingConfig(log_level=config.node.log_level, log_colors=False),
         cache=_cache_config(config),
         data_engine=LiveDataEngineConfig(graceful_shutdown_on_exception=True),
-        risk_engine=LiveRiskEngineConfig(graceful_shutdown_on_exception=True),
+        risk_engine=LiveRiskEngineConfig(
+            graceful_shutdown_on_exception=True,
+            # The guard's own limits hold, and can be changed while it runs.
+            max_order_submit_rate=UNLIMITED,
+            max_order_modify_rate=UNLIMITED,
+        ),
         exec_engine=LiveExecEngineConfig(
             graceful_shutdown_on_exception=True,
             # What it invents for a spot account would sell everything that is held.

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from bridge import log
 from bridge.embedded_redis import find_redis_server
 from bridge.exits import UNAVAILABLE
+from tests.bench.control import flag_seen, guard_cost, guard_growth, halt_done, halt_gate
 from tests.bench.faults import kill_lost, stall_drain
 from tests.bench.machine import Bench, Cpus, Round
 from tests.bench.recording import exec_lane, exec_latency, journal_append
@@ -70,6 +71,11 @@ ROWS = (
     Row("journal_append", "x write()", "<=", 3, journal_append, rounds=9),
     Row("exec_lane", "x redis-py", ">=", 3, exec_lane),
     Row("exec_latency", "x fdatasync+PING", "<=", 3, exec_latency),
+    Row("flag_seen", "x poll", "<=", 0.2, flag_seen),
+    Row("halt_gate", "ms p99", "<=", 5, halt_gate),
+    Row("halt_done", "ms p99", "<=", 250, halt_done, rounds=1),
+    Row("guard_cost", "x without", "<=", 1.5, guard_cost),
+    Row("guard_growth", "x alone", "<=", 1.1, guard_growth),
 )
 NAMES = [row.name for row in ROWS]
 # First in the process: a heap that other rows have stretched would hide what this one takes.

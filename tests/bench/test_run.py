@@ -17,6 +17,7 @@ NAMES = [
     *("redis_py_pipeline", "redis_py_xadd", "latency_10k", "latency_50k"),
     *("stall_drain", "kill_lost", "streams_1000", "memory_1m"),
     *("journal_append", "exec_lane", "exec_latency"),
+    *("flag_seen", "halt_gate", "halt_done", "guard_cost", "guard_growth"),
 ]
 AT_LEAST = run.Row("speed", "x", ">=", 2.0, run.memory_1m)
 

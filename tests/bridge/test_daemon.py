@@ -58,7 +58,10 @@ def test_takes_the_next_port(demo: Daemon) -> None:
 
 @pytest.mark.parametrize(
     ("number", "answer"),
-    [(0, "cl_ord_id"), (1, "cl_ord_id"), (2, "nautilus_bridge_events_processed"), (3, "$schema")],
+    [
+        *((0, "cl_ord_id"), (1, "cl_ord_id"), (2, "nautilus_bridge_events_processed")),
+        *((3, "$schema"), (4, "OK"), (5, "HALTED"), (6, "OK"), (7, "OK")),
+    ],
 )
 def test_examples_work(demo: Daemon, number: int, answer: str) -> None:
     """Each redis-cli line answers when it is typed as printed, from the repository's root."""

@@ -150,7 +150,7 @@ def make_node(
             trader_id=TraderId(trader_id),
             logging=QUIET,
             data_engine=LiveDataEngineConfig(**graceful),
-            risk_engine=LiveRiskEngineConfig(**graceful),
+            risk_engine=LiveRiskEngineConfig(**graceful, max_order_submit_rate="10000/00:00:01"),
             exec_engine=LiveExecEngineConfig(**graceful),
             data_clients=dict.fromkeys(venues, ReplayClientConfig(rate=rate)),
             exec_clients=clients if exec_clients is None else dict(exec_clients),
