@@ -20,6 +20,7 @@ from bridge.core.control import FLAG_OF_ROLE, FLAGS, MODE_KEY, ON_WORDS, Mode, R
 from bridge.exits import Exit
 from bridge.latch import LatchFile, new_id
 from bridge.preflight import client_of, refusal_of
+from bridge.section import check_redis_url
 from bridge.settings import Config
 
 ROLES: Final = tuple(FLAG_OF_ROLE)
@@ -34,7 +35,10 @@ type State = Mapping[str, str]
 @contextlib.contextmanager
 def connected(url: str) -> Iterator[redis.Redis]:
     """Yield a client of the Redis at `url`. Raises Exit for whatever Redis refuses."""
-    client = client_of(url)
+    try:
+        client = client_of(check_redis_url(url))
+    except ValueError as error:
+        raise Exit(exits.USAGE, f"--url: {error}") from None
     try:
         yield client
     except redis.exceptions.RedisError as error:
@@ -85,7 +89,7 @@ def flags(client: redis.Redis, changes: Mapping[str, str], *, seconds_max: float
     for key, value in changes.items():
         concerned = [role for role in ROLES if key in (FLAG_OF_ROLE[role], MODE_KEY)]
         seen = [_saw(client, role, key, value, seconds_max) for role in concerned]
-        if concerned and True not in seen:
+        if concerned and (True not in seen or False in seen):
             unseen.append(key)
     for key in FLAGS:
         yield f"{key} is {'on' if flag_of(_read(client, key)) else 'off'}"
@@ -108,7 +112,7 @@ def changes_of(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         name, has_value, value = word.partition("=")
         key = SHORT_NAMES.get(name, name)
-        if not has_value or key not in (*FLAGS, MODE_KEY):
+        if not has_value or not value.strip() or key not in (*FLAGS, MODE_KEY):
             names = " ".join([*SHORT_NAMES, MODE_KEY])
             raise Exit(exits.USAGE, f"{word}: write NAME=VALUE, NAME one of {names}")
         changes[key] = value
@@ -159,6 +163,8 @@ def resume(client: redis.Redis, role: str, *, seconds_max: float) -> Iterator[st
     if after is None:
         raise Exit(exits.UNAVAILABLE, f"the bridge has not answered within {seconds_max:g} s")
     why = f": {after['reason']}" if after["reason"] else ""
+    if after["latched"]:
+        raise Exit(exits.FAILED, f"another halt holds by now: {after['latched']}{why}")
     yield f"halt {id_} is ended; {role} is {after['state']}{why}"
 
 
@@ -179,10 +185,10 @@ def resume_on_disk(directory: Path) -> str:
     return f"ended: {halt.reason}; start the bridge again"
 
 
-def _saw(client: redis.Redis, role: str, key: str, value: str, seconds_max: float) -> bool:
-    """Return whether a role's bridge shows a change, waiting while there is such a bridge."""
+def _saw(client: redis.Redis, role: str, key: str, value: str, seconds_max: float) -> bool | None:
+    """Return whether a role's bridge shows a change in time; None: there is no such bridge."""
     if state_of(client, role) is None:
-        return False
+        return None
     word = value.strip().casefold()
     if key == MODE_KEY:
         return _until(client, role, lambda s: s["mode"] == word, seconds_max) is not None

@@ -112,10 +112,11 @@ class Controller:
         step = control.step(self._latch, sight, new_id=new_id(), now_ns=time.time_ns())
         was, self._latch = self._latch, step.latch
         self._limit({key: raw for key, raw in read.items() if key.startswith("risk:")})
-        self._change(flag=flag, mode=mode, halt=step.latch.halt)  # the gate first
+        # The gate first; a limit may just have been broken.
+        self._change(flag=flag, mode=mode, halt=self._latch.halt)
         if self._flattens and not flag:
             self._begin_halting()
-        if step.latch != was:
+        if self._latch != was:
             self._store()
         if step.put is not KEEP:
             self.puts.append(("SET", keys.latch, step.put) if step.put else ("DEL", keys.latch))
@@ -151,6 +152,7 @@ class Controller:
             self._latch = latch
             self._change(halt=latch.halt)
             self._store()
+            self.on_change()
 
     # What comes of it.
 
@@ -172,12 +174,14 @@ class Controller:
         self._gate_ns = time.time_ns()
         self._decision = decision
         self._mirror(decision)
-        self._metrics.halt_gate_seconds.set((time.monotonic_ns() - self._began_ns) / 1e9)
-        if was is not None and was[:2] == decision[:2]:
-            return  # the same, for another reason of its kind
+        if decision.state is State.HALTED:
+            self._metrics.halt_gate_seconds.set((time.monotonic_ns() - self._began_ns) / 1e9)
         was_state = "" if was is None else was.state.value
         said = {"state": decision.state.value, "was": was_state}
         log.warning("control.state", **said, cause=decision.cause, reason=decision.reason)
+        if was is not None and was[:2] == decision[:2]:
+            self._told["reason"] = decision.reason  # the same, for another reason of its kind
+            return
         self._tell(decision, was_state, {"gate_ns": str(self._gate_ns)})
         self._begin_halting()
 

@@ -13,8 +13,10 @@ from bridge.core.control import Halt, Latch
 
 NAME: Final = "latch"
 BYTES: Final = 4096
-# A character may take as much as six bytes in JSON for each of its own.
+# A character may take as much as six bytes in JSON for each of its own; what Redis told has no
+# bound. An id that was cut is not that in Redis any more: then the halt holds until `resume`.
 REASON_BYTES_MAX: Final = BYTES // 8
+ID_BYTES_MAX: Final = 64
 
 
 class LatchFile:
@@ -43,9 +45,10 @@ class LatchFile:
         """Keep it, durably. Raises OSError."""
         halt = latch.halt
         if halt is not None:
-            short = halt.reason.encode(errors="replace")[:REASON_BYTES_MAX]
-            halt = halt._replace(reason=short.decode(errors="ignore"))
-        text = json.dumps({"halt": halt and halt._asdict(), "ended": latch.ended}).encode()
+            reason = _short(halt.reason, REASON_BYTES_MAX)
+            halt = halt._replace(id=_short(halt.id, ID_BYTES_MAX), reason=reason)
+        ended = _short(latch.ended, ID_BYTES_MAX)
+        text = json.dumps({"halt": halt and halt._asdict(), "ended": ended}).encode()
         descriptor = os.open(self.path, os.O_WRONLY)
         try:
             os.pwrite(descriptor, text.ljust(BYTES, b"\0"), 0)
@@ -69,6 +72,10 @@ class LatchFile:
 def new_id() -> str:
     """Return the id of another halt."""
     return secrets.token_hex(6)
+
+
+def _short(text: str, bytes_max: int) -> str:
+    return text.encode(errors="replace")[:bytes_max].decode(errors="ignore")
 
 
 def _halt(kept: dict[str, object]) -> Halt:

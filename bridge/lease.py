@@ -23,6 +23,14 @@ from bridge.exits import Exit
 log = structlog.get_logger("nautilus_bridge.lease")
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+PREFIX: Final = "bridge:lease:"
+# What to change where two bridges have this in common; any other key is a producer's.
+CHOICES: Final = {
+    "prefix": "choose another streams.prefix",
+    "trader": "choose another node.trader_id",
+    "role": "use another Redis: it has one bridge of a role",
+    "cache": "choose another cache.url",
+}
 PID_SPACE: Final = Path("/proc/self/ns/pid")
 
 
@@ -124,8 +132,9 @@ def begun(pid: int) -> str:
 
 
 def _refusal(key: str, other: str, seconds: float) -> str:
+    kind = key.removeprefix(PREFIX).partition(":")[0]
+    choice = CHOICES.get(kind, "choose another producer.id")
     return (
         f"{key} is held by another bridge: {other}; stop that one, wait {seconds:g} s "
-        "(producer.lease_seconds) if it has died, choose another producer.id or streams.prefix, "
-        "or take its place with --takeover"
+        f"(producer.lease_seconds) if it has died, {choice}, or take its place with --takeover"
     )

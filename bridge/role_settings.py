@@ -112,7 +112,7 @@ class ControlSettings(Section):
 
 
 def _amount(default: str, text: str) -> Any:
-    return setting(Decimal(default), "US dollars", text, ge=0, allow_inf_nan=False)
+    return setting(Decimal(default), "US dollars", text, ge=0, le=10**15)
 
 
 def _share(default: str, text: str) -> Any:
@@ -128,7 +128,7 @@ class LimitSettings(Section):
     )
     max_order_rate: Decimal = setting(
         Decimal(50), "orders and changes a second", "Sent to venues; as many at once. Demo: 1000.",
-        ge=0, allow_inf_nan=False,
+        ge=0, le=10**15,
     )  # fmt: skip
     stop_loss_pct: Decimal = _share("0.02", "Lost on a position: it is closed. Demo: 0.5.")
     max_drawdown: Decimal = _share("0.10", "Lost since the highest equity: trading halts. Demo: 1.")
@@ -153,8 +153,8 @@ class ShadowSettings(Section):
     )
     perp_venue: Literal["BINANCE", "DERIBIT"] | None = setting(
         None, "",
-        "Where perpetuals are traded; another venue gives data only. Unset: the first of"
-        " node.venues.",
+        "Where perpetuals are traded; another venue gives data only. Unset: BINANCE, where it is"
+        " among node.venues.",
     )  # fmt: skip
 
     _unset = field_validator("perp_venue", mode="before")(empty_is_unset)

@@ -7,8 +7,9 @@ there is the proof that it is alive, and no replica.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+import math
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -27,6 +28,7 @@ log = structlog.get_logger("nautilus_bridge.watcher")
 PUSHLESS_POLL_SECONDS: Final = 0.01
 BEAT_SECONDS: Final = 1.0
 PROBE_SECONDS: Final = 0.25
+TRIES_MAX: Final = 3
 SILENT_SECONDS_MAX: Final = 5.0
 
 
@@ -51,6 +53,7 @@ class Watcher:
         self._metrics = metrics
         self._settings = settings
         self._keys = (*controller.keys.reads, *control.limit_keys(symbols))
+        self._watched = frozenset([key.encode() for key in self._keys])
         self._read_command = b"".join([resp.command("GET", key) for key in self._keys])
         # Changes of what this process writes itself are no news.
         self._prefixes = (MODE_KEY, "features:", "risk:", *controller.keys[1:4])
@@ -65,16 +68,21 @@ class Watcher:
             on_error=lambda kind: metrics.redis_errors[kind].inc(),
         )
         self._due: deque[Callable[[Reply], None]] = deque()
-        self._pushed = asyncio.Event()
+        self._probed = asyncio.Event()
+        self._written = asyncio.Event()
+        self._tries: Counter[str] = Counter()
         self._is_ready = False
         self._read: list[Reply] = []
-        self._is_reading = self._reads_again = False
-        self._asked_at = self._beat_at = 0.0
+        # From a read to what is written because of it; what happens meanwhile is read behind that.
+        self._is_busy = self._asks_again = False
+        self._asked_at = 0.0
+        self._beat_at = -math.inf
         self._clock = asyncio.get_running_loop().time
         self._fresh_at: float | None = None
         self._problem = ""
+        self._logged: set[str] = set()
         self._beat_seconds = min(BEAT_SECONDS, settings.link_timeout_seconds / 3)
-        controller.on_change = self._write_soon
+        controller.on_change = self._ask_soon
 
     async def run(self) -> None:
         """Watch until cancelled. Raises what the controller ends with."""
@@ -89,42 +97,52 @@ class Watcher:
     # The connection.
 
     async def _prepare(self) -> None:
-        """Find out how Redis tells of changes, then read. Raises RedisRefused."""
+        """Find out how Redis tells of changes, then read, and write: a replica refuses that.
+
+        Raises RedisRefused.
+        """
         was, self.via = self.via, await self._subscribe()
         self._metrics.control_pushed.set(self.via != "poll")
         if self.via != was:
             log.info("control.watching", via=self.via, poll_seconds=self._poll_seconds)
+        self._written.clear()
         self._is_ready = True
         self._ask_all()
+        await self._written.wait()
 
     async def _subscribe(self) -> str:
         """Return how changes are heard of: `tracking`, `keyspace` or `poll`, by trying."""
-        try:
-            await self._ask("HELLO", "3")
-        except RedisRefused:
-            return "poll"
         prefixes = [word for prefix in self._prefixes for word in ("PREFIX", prefix)]
-        try:
-            await self._ask("CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP", *prefixes)
+        tracking = ("CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP", *prefixes)
+        if not await self._can("RESP3", lambda: self._ask("HELLO", "3")):
+            return "poll"
+        if await self._can("tracking", lambda: self._ask(*tracking)):
             return "tracking"
-        except RedisRefused as refused:
-            log.info("control.no_tracking", problem=str(refused))
-        return "keyspace" if await self._hears_keyspace() else "poll"
+        return "keyspace" if await self._can("keyspace", self._hear_keyspace) else "poll"
 
-    async def _hears_keyspace(self) -> bool:
-        """Subscribe to keyspace events, and return whether one arrives."""
-        keys = (*[f"{prefix}*" for prefix in self._prefixes], self._probe_key)
-        self._link.write(
-            resp.command("PSUBSCRIBE", *[f"__keyspace@{self._db}__:{key}" for key in keys])
-        )
-        self._pushed.clear()
-        try:
-            await self._ask("SET", self._probe_key, "1", "PX", "1000")
-            async with asyncio.timeout(PROBE_SECONDS):
-                await self._pushed.wait()
-        except (RedisRefused, TimeoutError):
+    async def _can(self, what: str, attempt: Callable[[], Awaitable[object]]) -> bool:
+        """Return whether Redis does something. What it refuses, or hangs up on time and again, it
+        is not asked for any more."""
+        if self._tries[what] == TRIES_MAX:
             return False
+        self._tries[what] += 1
+        try:
+            await attempt()
+        except (RedisRefused, TimeoutError) as error:
+            self._tries[what] = TRIES_MAX
+            log.info("control.cannot", what=what, problem=str(error) or "nothing was heard")
+            return False
+        self._tries[what] = 0
         return True
+
+    async def _hear_keyspace(self) -> None:
+        """Subscribe to keyspace events. Raises RedisRefused; TimeoutError when none arrives."""
+        self._probed.clear()
+        for key in (*self._keys, self._probe_key):
+            await self._ask("SUBSCRIBE", f"__keyspace@{self._db}__:{key}")
+        await self._ask("SET", self._probe_key, "1", "PX", "1000")
+        async with asyncio.timeout(PROBE_SECONDS):
+            await self._probed.wait()
 
     async def _ask(self, *words: str) -> Reply:
         """Send a command and return its answer. Raises RedisRefused for an error."""
@@ -143,30 +161,52 @@ class Watcher:
 
     def _on_down(self) -> None:
         self._due.clear()
-        self._is_ready = self._is_reading = self._reads_again = False
+        self._is_ready = self._is_busy = self._asks_again = False
+        self._beat_at = -math.inf
 
     def _on_replies(self, replies: Sequence[Reply]) -> None:
         is_news = False
         for reply in replies:
-            if not isinstance(reply, Push):
-                if not self._due:
-                    raise ProtocolError("Redis answered what was not asked")
+            # The answer to SUBSCRIBE is a push, too.
+            if isinstance(reply, Push) and reply[:1] != [b"subscribe"]:
+                is_news = self._is_news(reply) or is_news
+            elif self._due:
                 self._due.popleft()(reply)
-            elif reply and reply[0] in (b"invalidate", b"pmessage"):
-                is_news = True
-                self._pushed.set()
-        if is_news and self._is_ready:
-            self._ask_all()
+            else:
+                raise ProtocolError("Redis answered what was not asked")
+        if is_news:
+            self._ask_soon()
+
+    def _is_news(self, push: Push) -> bool:
+        """Return whether a push is of a key that is read: others may change all the time."""
+        match push:
+            case [b"invalidate", [*keys]]:
+                return not self._watched.isdisjoint(keys)
+            case [b"invalidate", None]:  # FLUSHALL
+                return True
+            case [b"message", bytes() as channel, _]:
+                key = channel.partition(b":")[2]
+                if key == self._probe_key.encode():
+                    self._probed.set()
+                return key in self._watched
+        return False
 
     # Reading.
 
+    def _ask_soon(self) -> None:
+        if self._is_ready:
+            self._ask_all()
+
     def _ask_all(self) -> None:
         """Read every key, now or right behind the read that is under way."""
-        if self._is_reading:
-            self._reads_again = True
+        if self._is_busy:
+            self._asks_again = True
             return
-        self._is_reading = True
+        self._is_busy = True
         self._asked_at = self._clock()
+        self._read_all()
+
+    def _read_all(self) -> None:
         self._read = []
         self._due.extend([self._read.append] * (len(self._keys) - 1))
         self._due.append(self._take)
@@ -175,21 +215,26 @@ class Watcher:
     def _take(self, last: Reply) -> None:
         """Hand a whole read on, then write what comes of it."""
         self._read.append(last)
-        self._is_reading = False
         refused = [each for each in self._read if _is_refusal(each)]
         if refused:
-            assert isinstance(refused[0], ReplyError)
-            self._problem = refused[0].message
+            self._note(refused[0])
         else:
             self._controller.take(dict(zip(self._keys, map(_raw, self._read), strict=True)))
             if self._controller.puts:
                 self._put()
                 return
-        if self._reads_again:
-            self._reads_again = False
+        self._end(proves=not refused)
+
+    def _end(self, *, proves: bool) -> None:
+        """Write the state if it is time to, and read again if something has happened meanwhile."""
+        self._is_busy = False
+        # A timer may be early by a rounding.
+        is_due = self._asked_at - self._beat_at >= 0.9 * self._beat_seconds
+        if self._controller.is_dirty or is_due:
+            self._write(proves=proves)
+        if self._asks_again:
+            self._asks_again = False
             self._ask_all()
-        elif self._controller.is_dirty or self._clock() - self._beat_at >= self._beat_seconds:
-            self._write(proves=not refused)
 
     # Writing.
 
@@ -204,34 +249,39 @@ class Watcher:
     def _put_done(self, reply: Reply) -> None:
         self._note(reply)
         if isinstance(reply, ReplyError):
-            self._write(proves=False)
+            self._end(proves=False)
         else:
-            self._ask_all()
+            self._read_all()
 
     def _note(self, reply: Reply) -> None:
-        if isinstance(reply, ReplyError):
-            self._problem = reply.message
-            if reply.kind == "readonly":
-                self._link.drop()  # the name may lead to the new primary by now
-
-    def _write_soon(self) -> None:
-        if self._is_ready and not self._is_reading:
-            self._write(proves=False)
+        if not isinstance(reply, ReplyError):
+            return
+        self._problem = reply.message
+        if reply.kind == "readonly":
+            self._link.fail(RedisRefused(reply))  # the name may lead to the new primary by now
+        elif reply.message not in self._logged:
+            self._logged.add(reply.message)
+            self._metrics.redis_errors[reply.kind].inc()
+            log.error("control.refused", kind=reply.kind, problem=reply.message)
 
     def _write(self, *, proves: bool) -> None:
-        """Write the state. `proves`: with a read right before it, Redis can be relied on."""
+        """Write the state. `proves`: behind the read before it, Redis can be relied on."""
         controller = self._controller
         controller.is_dirty = False
-        sent_at = self._beat_at = self._clock()
+        sent_at, self._beat_at = self._clock(), self._asked_at
 
         def settle(reply: Reply) -> None:
             self._note(reply)
-            if proves and not isinstance(reply, ReplyError):
-                self._fresh_at = sent_at
-                self._problem = ""
-                controller.link(None)
-                if controller.is_dirty:
-                    self._write(proves=False)
+            self._written.set()
+            late_seconds = self._clock() - sent_at
+            if not proves or isinstance(reply, ReplyError) or late_seconds >= self._timeout_seconds:
+                return
+            self._fresh_at = sent_at
+            self._problem = ""
+            self._logged.clear()
+            controller.link(None)
+            if controller.is_dirty:
+                self._ask_soon()
 
         self._due.append(settle)
         self._link.write(resp.command("HSET", controller.keys.state, *controller.fields()))
@@ -239,15 +289,20 @@ class Watcher:
     # Time.
 
     @property
+    def _timeout_seconds(self) -> float:
+        return self._settings.link_timeout_seconds
+
+    @property
     def _poll_seconds(self) -> float:
-        seconds = self._settings.poll_seconds
+        seconds = min(self._settings.poll_seconds, self._beat_seconds)
         return min(seconds, PUSHLESS_POLL_SECONDS) if self.via == "poll" else seconds
 
     async def _tick(self) -> None:
         """Poll, and close the gates when Redis has accepted nothing for too long."""
-        timeout = self._settings.link_timeout_seconds
+        timeout = self._timeout_seconds
         while True:
-            pause = self._poll_seconds
+            # Until it is known how Redis tells of changes a poll may be needed soon.
+            pause = self._poll_seconds if self._is_ready else PUSHLESS_POLL_SECONDS
             if self._fresh_at is not None:
                 pause = min(pause, max(0.001, self._fresh_at + timeout - self._clock()))
             await asyncio.sleep(pause)
@@ -256,12 +311,10 @@ class Watcher:
                 self._fresh_at = None
                 why = self._link.problem or self._problem or "it does not answer"
                 self._controller.link(f"no write accepted by Redis for {timeout:g} s: {why}")
-            if not self._is_ready:
-                continue
-            if self._is_reading and now - self._asked_at > SILENT_SECONDS_MAX:
+            if not self._is_busy:
+                self._ask_soon()
+            elif now - self._asked_at > SILENT_SECONDS_MAX:
                 self._link.drop()
-            elif not self._is_reading:
-                self._ask_all()
 
 
 def _is_refusal(reply: Reply) -> bool:

@@ -42,7 +42,7 @@ class Breakers:
     def follow(self, pnl: Decimal, now_ns: int) -> None:
         """Take note of what was made by now."""
         day = now_ns // DAY_NS
-        if day != self.day:
+        if day > self.day:  # a clock that is set back does not make a new day
             self.day, self.day_began = day, pnl
         self.peak = max(self.peak, self.capital + pnl)
 
@@ -53,7 +53,7 @@ class Breakers:
     def drawdown(self, pnl: Decimal) -> Decimal:
         """Return how far equity is below its peak, as a fraction; 0 without capital."""
         below = self.peak - self.capital - pnl
-        return below / self.peak if self.peak > 0 else ZERO
+        return below / self.peak if self.capital > 0 and self.peak > 0 else ZERO
 
     def breach(self, pnl: Decimal, limits: Limits) -> str | None:
         """Return why trading must halt, None when it need not."""

@@ -73,6 +73,8 @@ def word_of(raw: Raw) -> str:
 
 
 FRACTIONS: Final = ("stop_loss_pct", "max_drawdown")
+# What is larger is a slip of the hand: it would be no limit, and is no number to calculate with.
+AMOUNT_MAX: Final = Decimal(10) ** 15
 LIMIT_NAMES: Final = (
     "max_order_notional", "max_position_total", "max_daily_loss", "max_order_rate", *FRACTIONS,
 )  # fmt: skip
@@ -92,7 +94,7 @@ def limits_of(read: Mapping[str, Raw], configured: Limits) -> tuple[Limits, list
     refused = []
     for key, raw in read.items():
         name, symbol = key.removeprefix("risk:"), key.removeprefix(POSITION_KEY)
-        number = _number(raw, most=Decimal(1) if name in FRACTIONS else None)
+        number = _number(raw, most=Decimal(1) if name in FRACTIONS else AMOUNT_MAX)
         if number is None:
             if raw is not None:
                 refused.append(key)
@@ -103,26 +105,30 @@ def limits_of(read: Mapping[str, Raw], configured: Limits) -> tuple[Limits, list
     return replace(configured, **values, positions=positions), refused
 
 
-def _number(raw: Raw, *, most: Decimal | None) -> Decimal | None:
-    """Return a number from zero up, and up to `most`; None for anything else."""
+def _number(raw: Raw, *, most: Decimal) -> Decimal | None:
+    """Return a number from zero to `most`; None for anything else."""
     if not isinstance(raw, bytes):
         return None
     try:
         number = Decimal(word_of(raw))
     except InvalidOperation:
         return None
-    fits = number.is_finite() and number >= 0 and (most is None or number <= most)
-    return number if fits else None
+    return number if number.is_finite() and 0 <= number <= most else None
 
 
 class Halt(NamedTuple):
-    """A halt that holds. `is_sighted`: a read showed `mode` halt together with this very `id`."""
+    """A halt that holds. `is_sighted`: a read showed `mode` halt together with this very `id`.
+
+    `is_fresh`: the id was written beside `mode` halt, and no read has shown another mode since. So
+    no older copy of Redis has it beside a normal word. To forget this, as the disk does, is safe.
+    """
 
     id: str
     cause: str
     reason: str
     since_ns: int
     is_sighted: bool = False
+    is_fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +204,8 @@ class Sight(NamedTuple):
 
 
 KEEP: Final = None
+# Between the first id of a halt and what makes a later one of it.
+RENEWED: Final = "~"
 
 
 class Step(NamedTuple):
@@ -214,34 +222,47 @@ def step(latch: Latch, sight: Sight, *, new_id: str, now_ns: int) -> Step:
     """Return what a read makes of the latch. `new_id` names a halt that begins here.
 
     Nothing is ever ended by what is missing. A normal word ends a halt only when Redis still has
-    its id, and a read showed the two together before: else Redis may have been set back behind it.
+    its id, and a read showed that id together with `mode` halt before: else Redis may have been set
+    back behind it. For the same reason the id changes when `mode` becomes halt later than the id
+    was written: an older copy of Redis may hold the first one, and a normal word.
     """
+    halt, is_halt = latch.halt, sight.mode is Mode.HALT
     id_, _, reason = sight.order.partition(" ")
-    if id_ and id_ not in (latch.ended, latch.halt.id if latch.halt else ""):
-        return Step(Latch(Halt(id_, "command", reason, now_ns), latch.ended), id_)
-    halt = latch.halt
+    if id_ and id_ not in (*_names(latch.ended), *_names(halt.id if halt else "")):
+        ordered = Halt(id_, "command", reason, now_ns, is_fresh=is_halt)
+        return Step(Latch(ordered, latch.ended), id_)
     if halt is None:
         return _unlatched(latch, sight, new_id, now_ns)
-    if sight.resume == halt.id and sight.mode is not Mode.HALT:
+    if sight.resume == halt.id and not is_halt:
         return Step(Latch(None, halt.id), "")
+    if is_halt and not (halt.is_fresh or halt.is_sighted):
+        renewed = f"{_names(halt.id)[-1]}{RENEWED}{new_id}"
+        return Step(latch._replace(halt=halt._replace(id=renewed, is_fresh=True)), renewed)
     if sight.halt_id != halt.id:
-        return Step(latch._replace(halt=halt._replace(is_sighted=False)), halt.id)
-    if sight.mode is Mode.HALT:
+        unsighted = halt._replace(is_sighted=False, is_fresh=is_halt)
+        return Step(latch._replace(halt=unsighted), halt.id)
+    if is_halt:
         return Step(latch._replace(halt=halt._replace(is_sighted=True)), KEEP)
     if sight.mode is Mode.NORMAL and halt.is_sighted:
         return Step(Latch(None, halt.id), "")
-    return Step(latch, KEEP)
+    return Step(latch._replace(halt=halt._replace(is_fresh=False)), KEEP)
 
 
 def _unlatched(latch: Latch, sight: Sight, new_id: str, now_ns: int) -> Step:
     if sight.mode is Mode.HALT:
-        return Step(Latch(Halt(new_id, "mode", "mode is halt", now_ns), latch.ended), new_id)
+        halt = Halt(new_id, "mode", "mode is halt", now_ns, is_fresh=True)
+        return Step(Latch(halt, latch.ended), new_id)
     if not sight.halt_id:
         return Step(latch, KEEP)
-    if sight.halt_id == latch.ended:
+    if sight.halt_id in _names(latch.ended):
         return Step(latch, "")
     reason = f"Redis holds the halt {sight.halt_id}, which was set before this folder was made"
     return Step(Latch(Halt(sight.halt_id, "restored", reason, now_ns), latch.ended), KEEP)
+
+
+def _names(id_: str) -> tuple[str, str]:
+    """Return the id of a halt, and the one it began with."""
+    return id_, id_.partition(RENEWED)[0]
 
 
 def latched(latch: Latch, cause: str, reason: str, *, new_id: str, now_ns: int) -> Latch:

@@ -108,9 +108,15 @@ class Exposure:
     # Own prices that stand in the book, sorted.
     resting: dict[int, list[Decimal]] = field(default_factory=lambda: {BUY: [], SELL: []})
 
-    def worst(self, sign: int, more: Decimal = ZERO) -> Decimal:
-        """Return how far the position can get on one side, 0 when it cannot get there."""
-        return max(ZERO, sign * self.qty + self.adding[sign] + more)
+    def worst(self, sign: int, adding: Decimal = ZERO, reducing: Decimal = ZERO) -> Decimal:
+        """Return how far the position can get on one side, 0 when it cannot get there.
+
+        What can only reduce may fill first: then there is less left for the others to close.
+        """
+        start = sign * self.qty
+        if start < 0:
+            start = min(ZERO, start + self.reducing[sign] + reducing)
+        return max(ZERO, start + self.adding[sign] + adding)
 
     @property
     def worst_notional(self) -> Decimal:
@@ -168,8 +174,10 @@ class Book:
         return known
 
     def put(self, exposure: Exposure, intent: Intent) -> None:
-        """Count an order in, or as it stands now."""
-        self.end(intent.key)
+        """Count an order in, or as it stands now: it keeps its place among them."""
+        known = self.orders.get(intent.key)
+        if known is not None:
+            known[0].add(known[1], -1)
         exposure.add(intent)
         self.orders[intent.key] = (exposure, intent)
 
@@ -200,17 +208,17 @@ class Book:
         notional = exposure.notional(intent.qty, _worst_price(intent, mark))
         if notional > limits.max_order_notional:
             return _over("max_order_notional", notional, limits.max_order_notional)
-        if intent.reduces:
-            return None  # the venue takes none of it that would open a position
-        symbol = exposure.terms.symbol
-        before = exposure.worst_notional
-        worst = exposure.notional(exposure.worst(intent.sign, intent.qty))
+        more = {"reducing": intent.qty} if intent.reduces else {"adding": intent.qty}
+        farthest = exposure.worst(intent.sign, **more)
+        if farthest <= exposure.worst(intent.sign):
+            return None  # it only brings the position closer to zero
+        symbol, worst = exposure.terms.symbol, exposure.notional(farthest)
         if worst > (most := limits.position_of(symbol)):
             return _over("max_position", worst, most, symbol)
-        more = max(ZERO, worst - before)
-        total = more + sum([each.worst_notional for each in self.exposures.values()])
-        if more and total > limits.max_position_total:
-            return _over("max_position_total", total, limits.max_position_total)
+        more_of_total = worst - exposure.worst_notional
+        total = sum([each.worst_notional for each in self.exposures.values()])
+        if more_of_total > 0 and total + more_of_total > limits.max_position_total:
+            return _over("max_position_total", total + more_of_total, limits.max_position_total)
         return None
 
     def reducing_refusal(self, exposure: Exposure, intent: Intent) -> Refusal | None:
@@ -228,15 +236,15 @@ class Book:
     def excess(self) -> Iterator[str]:
         """Yield the orders that must go when positions may only shrink, newest first."""
         room: dict[tuple[int, int], Decimal] = {}
-        kept: list[str] = []
+        gone: list[str] = []
         for key, (exposure, intent) in self.orders.items():
             side = (id(exposure), intent.sign)
             left = room.get(side, -intent.sign * exposure.qty) - intent.qty
             if left < 0:
-                kept.append(key)
+                gone.append(key)
             else:
                 room[side] = left
-        yield from reversed(kept)
+        yield from reversed(gone)
 
     @property
     def pnl(self) -> Decimal:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from nautilus_trader.model.identifiers import ClientOrderId, PositionId
 from nautilus_trader.model.position import Position
 from nautilus_trader.system.kernel import NautilusKernel
 
@@ -46,7 +45,6 @@ class BreakerWatch:
         self._metrics = metrics
         self._path = None if directory is None else directory / NAME
         self._on_breach = on_breach
-        self._closing: dict[PositionId, ClientOrderId] = {}
         self._breakers: Breakers | None = None
 
     async def run(self) -> None:
@@ -107,12 +105,8 @@ class BreakerWatch:
         lost = (cost - price) / cost if position.is_long else (price - cost) / cost
         if lost <= self._guard.limits.stop_loss_pct:
             return
-        before = self._closing.get(position.id)
-        if before is not None:
-            order = self._kernel.cache.order(before)
-            if order is None or not order.is_closed:
-                return
-        self._closing[position.id] = self._sweep.close(position, "STOP_LOSS")
+        if not self._sweep.close(position, "STOP_LOSS"):
+            return
         self._metrics.stop_losses.inc()
         log.warning(
             "stop_loss.closing",
@@ -135,8 +129,11 @@ def _load(path: Path | None) -> Carried:
     if path is None:
         return Carried()
     try:
-        day, day_pnl, below_peak = json.loads(path.read_text())
-        return Carried(int(day), Decimal(day_pnl), Decimal(below_peak))
+        day, *amounts = json.loads(path.read_text())
+        day_pnl, below_peak = [Decimal(amount) for amount in amounts]
+        if not (day_pnl.is_finite() and below_peak.is_finite()):
+            raise ValueError(f"{day_pnl} and {below_peak} are no amounts")
+        return Carried(int(day), day_pnl, below_peak)
     except FileNotFoundError:
         return Carried()
     except (OSError, ValueError, TypeError, InvalidOperation) as error:

@@ -23,7 +23,7 @@ from nautilus_trader.config import (
 )
 from nautilus_trader.live.node import TradingNode
 from nautilus_trader.model.enums import TradingState
-from nautilus_trader.model.identifiers import ClientOrderId, TraderId
+from nautilus_trader.model.identifiers import ClientOrderId, InstrumentId, TraderId
 from nautilus_trader.trading.strategy import Strategy
 
 import bridge
@@ -153,8 +153,11 @@ class NodeSource:
         self._run = asyncio.create_task(self.node.run_async(), name="node")
         watch: asyncio.Task[None] | None = None
         try:
-            await self._await_start()
+            seconds = self._config.node.start_timeout_seconds
+            deadline = asyncio.get_running_loop().time() + seconds
+            await self._await_start(deadline)
             watch = asyncio.create_task(self._watch.run(), name="breakers")
+            await self._await_data(deadline)
             ends = {self._run, self._failure, watch}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._failure.done():
@@ -189,6 +192,7 @@ class NodeSource:
             await asyncio.wait({self._run}, timeout=1.0)
         if self._sweeping is not None:
             self._sweeping.cancel()
+        self.sweep.stop()
         self._watch.save()
         self.dispose()
 
@@ -236,10 +240,9 @@ class NodeSource:
         except Refused as error:
             raise Exit(CONFIGURATION, str(error)) from None
 
-    async def _await_start(self) -> None:
+    async def _await_start(self, deadline: float) -> None:
         """Nautilus says nothing when a client does not connect: it just does not start."""
         assert self._run is not None
-        deadline = asyncio.get_running_loop().time() + self._config.node.start_timeout_seconds
         while not self.node.trader.is_running:
             if self._run.done() or self._stopping:
                 return
@@ -254,6 +257,31 @@ class NodeSource:
         self._check_instruments()
         self._started.set()
         log.info("node.running", trader_id=self._config.trader_id)
+
+    async def _await_data(self, deadline: float) -> None:
+        """Nautilus only logs that a stream cannot be had, and never asks for it again."""
+        assert self._run is not None
+        while silent := self._silent():
+            if self._run.done() or self._failure.done() or self._stopping:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise Exit(
+                    UNAVAILABLE,
+                    f"no market data from {', '.join(silent)} within "
+                    f"{self._config.node.start_timeout_seconds} s (node.start_timeout_seconds); "
+                    "see Nautilus's log, node.log_level = INFO",
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _silent(self) -> list[str]:
+        """Return the venues from which nothing has come of what is published."""
+        cache, market = self.node.cache, self._config.market
+        if self._config.data != "venue" or not {"quotes", "trades"} & {*market.subscribe}:
+            return []
+        named = [InstrumentId.from_str(name) for name in market.instruments]
+        wanted = named or self._plan.universe.all
+        heard = {each.venue for each in wanted if cache.quote_tick(each) or cache.trade_tick(each)}
+        return sorted({each.venue.value for each in wanted if each.venue not in heard})
 
     def _absent(self) -> str:
         """Return which clients are not connected."""

@@ -62,6 +62,7 @@ def plan_of(config: Config, *, executes: bool) -> Plan:
         data = venues.data_clients(config, universe)
     else:
         universe, instruments, data = _replayed(config)
+    venues.check_published(config.market, universe)
     trading = list(dict.fromkeys([each.venue.value for each in universe.traded]))
     return Plan(universe, instruments, data, _execution(config, trading, executes), fraction)
 
@@ -105,7 +106,9 @@ def check_market(market: MarketSettings, data: Dataset) -> None:
 
 def _universe(config: Config) -> Universe:
     node = config.node
-    return venues.universe_of(node.venues, node.symbols, perp_venue=config.shadow.perp_venue)
+    elsewhere = "BINANCE" if "BINANCE" in node.venues else node.venues[0]
+    perp_venue = config.shadow.perp_venue or elsewhere
+    return venues.universe_of(node.venues, node.symbols, perp_venue=perp_venue)
 
 
 def _replayed(

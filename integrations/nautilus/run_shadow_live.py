@@ -7,6 +7,7 @@ A shadow takes the venues' market data, without keys, and fills its orders in Na
 It is the daemon of `python -m bridge run`, with the settings that its options name.
 """
 
+import importlib.util
 import signal
 import sys
 from pathlib import Path
@@ -14,20 +15,24 @@ from pathlib import Path
 if __name__ == "__main__":
     # A script's own folder comes first on sys.path, where `import bridge` would find another file.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    sys.path.append("")  # the working folder, for a strategy
     # Until the daemon takes the signals over, Ctrl-C ends us as SIGTERM does: without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Before all imports: an interpreter without it has none of the other packages, either.
+    if importlib.util.find_spec("nautilus_trader") is None:
+        sys.stderr.write("nautilus_trader is not installed: pip install -r requirements.txt\n")
+        sys.exit(2)
 
 import argparse
-import importlib.util
 import os
 from collections.abc import Sequence
 from typing import Final
 
-from bridge import config, console, daemon, exits
+from bridge import config, console, daemon
 from bridge.settings import Config
 
+ROOT: Final = Path(__file__).resolve().parents[2]
 DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
-WITHOUT_NAUTILUS: Final = "nautilus_trader is not installed: pip install -r requirements.txt"
 CODES: Final = """\
 Orders are sent while features:nautilus_shadow_exec (live: features:nautilus_live_exec) is 1 and
 `mode` says neither halt nor reduce. The Redis is redis.url of the settings, BRIDGE_REDIS__URL, or
@@ -63,6 +68,8 @@ def settings_of(arguments: argparse.Namespace, environ: dict[str, str]) -> Confi
     """
     if arguments.config is None:
         environ.setdefault("BRIDGE_REDIS__URL", DEFAULT_URL)
+        # The repository's, wherever the script is started.
+        environ.setdefault("BRIDGE_REPLAY__DATASET", str(ROOT / "data" / "demo"))
     given = {
         "role": arguments.role,
         "node.venues": ",".join(arguments.venues or ()),
@@ -77,9 +84,6 @@ def settings_of(arguments: argparse.Namespace, environ: dict[str, str]) -> Confi
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until told to stop; return the exit code."""
     arguments = parser().parse_args(argv)
-    if importlib.util.find_spec("nautilus_trader") is None:
-        sys.stderr.write(f"{WITHOUT_NAUTILUS}\n")
-        return exits.USAGE
 
     def run() -> int:
         return daemon.run(settings_of(arguments, dict(os.environ)), takeover=arguments.takeover)

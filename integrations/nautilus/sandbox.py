@@ -1,16 +1,21 @@
-"""Nautilus's sandbox execution, with four corrections.
+"""Nautilus's sandbox execution, with six corrections.
 
 * Trades and bars are kept out of its book: with the default L1 book every trade print overwrites
   best bid and ask until the next quote, and a trade with unusual decimals ends the process.
 * Market orders are acknowledged (`accepted`), as venues do; the client has no setting for it.
 * Its clock, which stands still between two events of market data, is set before every command and
   never goes back: else an order would be filled before it was made.
+* An order larger than the size shown is half filled and then forgotten by the exchange, open for
+  ever; a cancel ends it.
 * A batch cancel, which the client does not implement, cancels one order after the other.
+* What a venue lists without a fee is charged the standard one: Binance tells its spot fees to
+  accounts only, and no fill is free.
 """
 
 import asyncio
 import functools
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 from nautilus_trader.adapters.sandbox import execution
 from nautilus_trader.adapters.sandbox.config import SandboxExecutionClientConfig
@@ -19,6 +24,15 @@ from nautilus_trader.backtest.engine import SimulatedExchange
 from nautilus_trader.core.data import Data
 from nautilus_trader.live.factories import LiveExecClientFactory
 from nautilus_trader.model.data import Bar, TradeTick
+from nautilus_trader.model.enums import OrderStatus, OrderType, TimeInForce
+from nautilus_trader.model.identifiers import ClientOrderId
+from nautilus_trader.model.instruments import Instrument
+from nautilus_trader.model.orders import Order
+
+# By venue, of makers and takers alike.
+STANDARD_FEES: Final = {"BINANCE_SPOT": Decimal("0.001")}
+# These never stand in a venue's book.
+PASSING: Final = (TimeInForce.IOC, TimeInForce.FOK)
 
 
 class QuoteSandboxClient(SandboxExecutionClient):
@@ -33,12 +47,13 @@ class QuoteSandboxClient(SandboxExecutionClient):
             super().__init__(**parts)
         finally:
             execution.SimulatedExchange = SimulatedExchange
+        self._forgotten: set[ClientOrderId] = set()
 
     def on_data(self, data: Data) -> None:
         """Pass everything on but trades and bars."""
         if not isinstance(data, TradeTick | Bar):
             self._advance()
-            super().on_data(data)
+            super().on_data(with_fee(data) if isinstance(data, Instrument) else data)
 
     def submit_order(self, command: Any) -> None:
         """Submit now."""
@@ -56,9 +71,29 @@ class QuoteSandboxClient(SandboxExecutionClient):
         super().modify_order(command)
 
     def cancel_order(self, command: Any) -> None:
-        """Cancel now."""
+        """Cancel now; what the exchange has forgotten ends here."""
         self._advance()
-        super().cancel_order(command)
+        order = self._cache.order(command.client_order_id)
+        if order is None or not self._is_forgotten(order):
+            super().cancel_order(command)
+            return
+        self._forgotten.add(order.client_order_id)
+        self.generate_order_canceled(
+            order.strategy_id,
+            order.instrument_id,
+            order.client_order_id,
+            order.venue_order_id,
+            self._clock.timestamp_ns(),
+        )
+
+    def _is_forgotten(self, order: Order) -> bool:
+        """Whether an order is open that neither rests nor will be filled, and was not ended here."""
+        never_rests = order.order_type == OrderType.MARKET or order.time_in_force in PASSING
+        if not (never_rests and order.status == OrderStatus.PARTIALLY_FILLED):
+            return False
+        engine = self.exchange.get_matching_engine(order.instrument_id)
+        order_id = order.client_order_id
+        return order_id not in self._forgotten and not engine.order_exists(order_id)
 
     def cancel_all_orders(self, command: Any) -> None:
         """Cancel now."""
@@ -72,6 +107,15 @@ class QuoteSandboxClient(SandboxExecutionClient):
         """Cancel each order of the batch."""
         for cancel in command.cancels:
             self.cancel_order(cancel)
+
+
+def with_fee(instrument: Instrument) -> Instrument:
+    """Return the instrument, with its venue's standard fee where it has none."""
+    fee = STANDARD_FEES.get(instrument.venue.value)
+    if fee is None or instrument.maker_fee or instrument.taker_fee:
+        return instrument
+    kind, fees = type(instrument), {"maker_fee": str(fee), "taker_fee": str(fee)}
+    return kind.from_dict(kind.to_dict(instrument) | fees)
 
 
 class SandboxLiveExecClientFactory(LiveExecClientFactory):

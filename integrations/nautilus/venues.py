@@ -16,10 +16,11 @@ from nautilus_trader.adapters.deribit import DeribitDataClientConfig, DeribitLiv
 from nautilus_trader.config import InstrumentProviderConfig
 from nautilus_trader.live.config import LiveDataClientConfig
 from nautilus_trader.live.factories import LiveDataClientFactory
+from nautilus_trader.model.data import BarType
 from nautilus_trader.model.identifiers import InstrumentId, Venue
 
 from bridge.exits import CONFIGURATION, Exit
-from bridge.settings import Config
+from bridge.settings import Config, MarketSettings
 
 log = structlog.get_logger("nautilus_bridge.venues")
 
@@ -55,7 +56,7 @@ class Universe:
 def universe_of(venues: Sequence[str], symbols: Sequence[str], *, perp_venue: str) -> Universe:
     """Return the instruments of base currencies on venues: per symbol a spot and a perpetual leg.
 
-    With Binance and Deribit both legs are traded on Binance, or the perpetual on `perp_venue`.
+    Perpetuals are traded on `perp_venue`; those of the other venue give data only.
     """
     traded: list[str] = []
     watched: list[str] = []
@@ -67,8 +68,7 @@ def universe_of(venues: Sequence[str], symbols: Sequence[str], *, perp_venue: st
             name = f"{symbol}-PERPETUAL"
             if symbol not in DERIBIT_INVERSE:
                 name = f"{symbol}_USDC-PERPETUAL"
-            trades_here = perp_venue == "DERIBIT" or "BINANCE" not in venues
-            (traded if trades_here else watched).append(f"{name}.{DERIBIT}")
+            (traded if perp_venue == "DERIBIT" else watched).append(f"{name}.{DERIBIT}")
     return Universe(
         tuple([InstrumentId.from_str(name) for name in traded]),
         tuple([InstrumentId.from_str(name) for name in watched]),
@@ -126,3 +126,19 @@ def check_symbols(known: Sequence[str], universe: Universe) -> None:
             f"node.symbols: the dataset has no {', '.join(missing)}; it has "
             f"{', '.join(sorted(known))}",
         )
+
+
+def check_published(market: MarketSettings, universe: Universe) -> None:
+    """Raise Exit for market data of an instrument that the role does not have.
+
+    A sandbox of its venue would end the node at the first quote.
+    """
+    known = [each.value for each in universe.all]
+    bars = [BarType.from_str(name).instrument_id.value for name in market.bar_types]
+    for setting, names in (("instruments", market.instruments), ("bar_types", bars)):
+        if unknown := sorted({*names} - {*known}):
+            raise Exit(
+                CONFIGURATION,
+                f"market.{setting}: this role has no {', '.join(unknown)}; it has "
+                f"{', '.join(known)}",
+            )

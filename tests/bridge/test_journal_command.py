@@ -14,7 +14,7 @@ from bridge import exits, journal_command
 from bridge.exits import Exit
 from bridge.journal import Limits
 from bridge.journal_directory import segment_paths
-from bridge.latch import Latch
+from bridge.latch import LatchFile
 from tests.bridge.journals import (
     count,
     erase,
@@ -216,7 +216,6 @@ def test_no_journal(tmp_path: Path) -> None:
     ("words", "settings", "code", "said"),
     [
         (("journal",), {}, exits.CONFIGURATION, "journal.directory is not set; name the folder"),
-        (("resume",), {}, exits.CONFIGURATION, "state.directory is not set; name the folder"),
         (("journal",), {"journal__fsync": "maybe"}, exits.CONFIGURATION, "journal.fsync: "),
         (("journal", "--directory"), {}, exits.USAGE, "usage: python -m bridge journal"),
         (("resume", "--repair"), {}, exits.USAGE, "usage: python -m bridge"),
@@ -239,14 +238,14 @@ def test_the_folder_of_the_settings(journal: Path) -> None:
 
 
 def test_resume(tmp_path: Path) -> None:
-    """It clears the latch and says what was held, once; a folder without one: 65."""
-    latch = Latch(tmp_path)
-    latch.set("the disk is full")
+    """It ends a halt and says what was held, once; a folder without a latch: 65."""
+    latch = LatchFile(tmp_path)
+    latch.set("journal", "the disk is full")
     done = _bridge("resume", "--directory", tmp_path)
-    assert done.returncode == exits.DONE
-    assert done.stdout.startswith("cleared: the disk is full (since 2")
-    assert latch.reason is None
-    done = _bridge("resume", state__directory=str(tmp_path))
+    assert (done.returncode, done.stderr) == (exits.DONE, "")
+    assert done.stdout == "ended: the disk is full; start the bridge again\n"
+    assert latch.load().halt is None
+    done = _bridge("resume", "--directory", tmp_path)
     assert (done.returncode, done.stdout) == (exits.DONE, "nothing was halted\n")
     done = _bridge("resume", "--directory", tmp_path / "none")
     assert (done.returncode, done.stdout) == (exits.BAD_DATA, "")

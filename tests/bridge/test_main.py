@@ -1,5 +1,6 @@
 """The command line: its options, its help, its messages and its exit codes."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,12 +11,14 @@ import pytest
 from bridge import exits
 from bridge.__main__ import main
 from bridge.journal import Journal, Limits
-from bridge.latch import Latch
 from tests.bridge.processes import ROOT, Daemon, environment
+from tests.servers import RedisServer, free_port
 
 Capture = pytest.CaptureFixture[str]
 PASSWORD = "s3cret"
 RUN_CODES = (0, 2, 65, 69, 73, 74, 75, 76, 77, 78)
+# The commands that ask a bridge by way of Redis.
+CONTROL = [("status",), ("flags",), ("halt", "--reason", "x"), ("resume",)]
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +47,10 @@ def refused(capsys: Capture) -> Callable[..., str]:
         (("run",), RUN_CODES),
         (("check-config",), (0, 2, 78)),
         (("journal",), (0, 2, 65, 73, 78)),
-        (("resume",), (0, 2, 65, 78)),
+        (("status",), (0, 2, 69, 77, 78)),
+        (("flags",), (0, 2, 69, 77, 78)),
+        (("halt",), (0, 2, 69, 77, 78)),
+        (("resume",), (0, 1, 2, 65, 69, 73, 77, 78)),
     ],
 )
 def test_help_names_the_exit_codes(
@@ -64,6 +70,11 @@ def test_help_names_the_exit_codes(
     [
         *((), ("nothing",), ("run", "--nothing"), ("run", "--config")),
         *(("check-config", "--takeover"), ("resume", "--repair"), ("journal", "--directory")),
+        *(("halt",), ("halt", "too hot"), ("halt", "--reason"), ("halt", "--reason", "x", "y")),
+        *(("halt", "--reason", "x", "-t", "soon"), ("halt", "--reason", "x", "--role", "all")),
+        *(("status", "demo"), ("status", "--role"), ("status", "-t", "1"), ("status", "--repair")),
+        *(("flags", "--role", "demo"), ("flags", "--json"), ("flags", "--timeout")),
+        *(("resume", "id-1"), ("resume", "--reason", "x"), ("resume", "--directory")),
     ],
 )
 def test_usage(capsys: Capture, words: tuple[str, ...]) -> None:
@@ -107,41 +118,67 @@ def test_misspelled_in_the_environment(
     assert "; the closest is BRIDGE_STATUS__PORT; " in refused(command)
 
 
-@pytest.mark.parametrize(
-    ("command", "setting"), [("journal", "journal.directory"), ("resume", "state.directory")]
-)
-def test_no_folder(refused: Callable[..., str], command: str, setting: str) -> None:
+def test_no_folder(refused: Callable[..., str]) -> None:
     """Neither named nor set: 78, and both ways to name it."""
-    assert refused(command) == f"{setting} is not set; name the folder with --directory\n"
+    assert refused("journal") == "journal.directory is not set; name the folder with --directory\n"
 
 
-def test_resume_clears_the_latch(capsys: Capture, tmp_path: Path) -> None:
-    """What a failed journal has set is cleared, and said; a second time there is nothing."""
-    Latch(tmp_path).set("the journal failed: no room")
-    assert main(["resume", "--directory", str(tmp_path)]) == exits.DONE
-    assert capsys.readouterr().out.startswith("cleared: the journal failed: no room (since 2")
-    assert Latch(tmp_path).reason is None
-    assert main(["resume", "--directory", str(tmp_path)]) == exits.DONE
-    assert capsys.readouterr().out == "nothing was halted\n"
-
-
-def test_resume_without_a_latch(capsys: Capture, tmp_path: Path) -> None:
-    """A folder that is not one of ours: 65, and it is left as it is."""
-    assert main(["resume", "--directory", str(tmp_path)]) == exits.BAD_DATA
-    assert capsys.readouterr().err.startswith(f"{tmp_path} holds no latch")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_folders_of_the_settings(
+def test_folder_of_the_settings(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without --directory both commands take the folders that the settings name."""
+    """Without --directory `journal` takes the folder that the settings name."""
     monkeypatch.setenv("BRIDGE_STATE__DIRECTORY", str(tmp_path))
-    Latch(tmp_path)
     Journal.open(tmp_path / "journal", "T", Limits()).close()
-    assert main(["resume"]) == exits.DONE
     assert main(["journal"]) == exits.DONE
     assert capsys.readouterr().out.endswith("1 segments, 0 entries, 0 damaged\n")
+
+
+@pytest.mark.parametrize("words", CONTROL)
+def test_control_of_the_demo(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Without --url and redis.url they ask the demo's own Redis; 69 when that is not there."""
+    monkeypatch.setenv("BRIDGE_EMBEDDED__PORT", str(free_port()))
+    port = os.environ["BRIDGE_EMBEDDED__PORT"]
+    assert main(words) == exits.UNAVAILABLE
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith(f"redis.url: redis://127.0.0.1:{port}/0: ")
+
+
+@pytest.mark.parametrize("words", CONTROL)
+def test_control_by_the_settings(
+    redis_server: RedisServer, capsys: Capture, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """--config names the Redis and the role; another --role or --url wins over it."""
+    file, url = tmp_path / "bridge.toml", redis_server.url
+    file.write_text(f'role = "shadow"\n[redis]\nurl = "{url}"\n')
+    for options, role in (((), "shadow"), (("--role", "demo"), "demo")):
+        if words[0] in ("flags", "status") and options:
+            continue
+        patience = () if words[0] == "status" else ("-t", "0.05")
+        code = main([*words, "--config", str(file), *options, *patience])
+        said = capsys.readouterr()
+        if words[0] == "flags":
+            assert (code, said.err) == (exits.DONE, "")
+        else:
+            assert code == exits.UNAVAILABLE
+            assert role in said.err
+        if words[0] == "halt":
+            assert redis_server.client.exists(f"bridge:halt:{role}")
+    assert main([*words, "--config", str(file), "--url", "redis://127.0.0.1:1/0"]) == 69
+    assert "127.0.0.1:1/0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", CONTROL)
+def test_control_with_bad_settings(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Settings that are refused: 78, and nobody is asked."""
+    monkeypatch.setenv("BRIDGE_REDIS__URL", f"http://user:{PASSWORD}@localhost")
+    said = refused(*words)
+    assert said.startswith("redis.url: ")
+    assert PASSWORD not in said
 
 
 @pytest.mark.parametrize(

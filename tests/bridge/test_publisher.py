@@ -231,12 +231,14 @@ async def test_a_failed_journal_is_latched_and_told(
     async with rig.running():
         await asyncio.to_thread(records.journal.on_failure, "the disk is full")
         await until(lambda: told)
+    halt = records.latch.load().halt
     records.close()
 
     ((error, thread),) = told
     assert isinstance(error, Exit) and error.code == exits.CANNOT_RECORD
     assert thread is threading.current_thread()
-    assert (records.latch.reason or "").startswith("the journal failed: the disk is full")
+    assert halt is not None
+    assert (halt.cause, halt.reason) == ("journal", "the journal failed: the disk is full")
 
 
 @on_uvloop

@@ -7,7 +7,6 @@ import pytest
 from bridge import config, exits, records
 from bridge.exits import Exit
 from bridge.journal_directory import LOCK
-from bridge.latch import Latch
 from bridge.records import Records
 from bridge.settings import Config
 from tests.bridge.journals import descriptors, opened, put, put_many, tmpfs
@@ -65,25 +64,34 @@ def test_limits() -> None:
 
 
 def test_halted(tmp_path: Path) -> None:
-    """While the latch is set it does not open: 74, the reason and the command, again and again."""
+    """A halt that holds keeps nothing from opening: the bridge runs, HALTED, until it is ended."""
     settings = _config(state__directory=tmp_path)
     with records.opened(settings, "A") as kept:
-        kept.latch.set("the journal failed: the disk is full")
+        kept.latch.set("journal", "the journal failed: the disk is full")
     for _ in range(2):
-        code, said = _refused(settings)
-        assert code == exits.CANNOT_RECORD
-        assert said.startswith("halted: the journal failed: the disk is full (since 2")
-        assert f"`python -m bridge resume --directory {tmp_path}`" in said
-    Latch(tmp_path).clear()
-    with records.opened(settings, "A"):
+        with records.opened(settings, "A") as kept:
+            halt = kept.latch.load().halt
+            assert halt is not None
+            assert halt.reason == "the journal failed: the disk is full"
+
+
+@pytest.mark.parametrize("setting", ["state", "journal"])
+def test_taken(tmp_path: Path, setting: str) -> None:
+    """A state, or a journal, that another bridge writes: 73, and which of them it is."""
+    folders = {"state": tmp_path / "state", "journal": tmp_path / "journal"}
+    others = {name: folder / "other" for name, folder in folders.items()}
+
+    def settings(given: dict[str, Path]) -> Config:
+        return _config(**{f"{name}__directory": path for name, path in given.items()})
+
+    with records.opened(settings(folders), "A"):
+        code, said = _refused(settings(others | {setting: folders[setting]}))
+        assert code == exits.TAKEN
+        assert said.startswith(f"{setting}.directory: another bridge writes to ")
+        with records.opened(settings(others), "B"):  # whoever was refused holds neither
+            pass
+    with records.opened(settings(folders), "A"):
         pass
-
-
-def test_taken(tmp_path: Path) -> None:
-    """A journal that another bridge writes: 73."""
-    settings = _config(state__directory=tmp_path)
-    with records.opened(settings, "A"):
-        assert _refused(settings)[0] == exits.TAKEN
 
 
 def test_refused_it_holds_nothing(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from nautilus_trader.config import StrategyConfig
-from nautilus_trader.model.enums import OrderSide, TradingState
+from nautilus_trader.model.enums import OrderSide, OrderStatus, TradingState
 from nautilus_trader.model.identifiers import InstrumentId
 from nautilus_trader.trading.strategy import Strategy
 
 from bridge import config, exits
+from bridge.core import resp
 from bridge.core.contract import default_names
 from bridge.core.control import State
 from bridge.core.lanes import ExecLane, MarketLane
@@ -168,6 +169,22 @@ async def test_it_runs_and_stops(build):
     assert not made.source.is_running
     assert made.exec_lane.streams["fills"].seq == 2
     assert made.exec_lane.streams["positions"].seq == 2
+
+
+async def test_stop_cancels_what_rests(build):
+    """A resting order is canceled and its end recorded before the node is taken down."""
+    made = build({"source.strategy": f"{HERE}:Patient"})
+    running = await start(made.source)
+    cache = made.source.node.cache
+    await until(lambda: cache.orders_open(), "the resting order")
+    [order] = cache.orders_open()
+
+    await made.source.stop()
+    await running
+
+    assert order.status == OrderStatus.CANCELED
+    last = made.exec_lane.streams["orders"].window[-1]
+    assert resp.pairs(last.data)["status"] == "canceled"
 
 
 async def test_stop_twice_is_harmless(build):

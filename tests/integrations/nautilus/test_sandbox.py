@@ -1,4 +1,4 @@
-"""The sandbox with its four corrections, in a live node."""
+"""The sandbox with its six corrections, in a live node."""
 
 from typing import Any
 
