@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bridge import config, console, control_command, daemon, exits, journal_command
+from bridge import config, console, control_command, exits, journal_command
 from bridge.exits import Exit
 from bridge.settings import Config
 from bridge.terminal import Writer
@@ -177,6 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the daemon. Raises ConfigError, Exit."""
+    from bridge import daemon  # the other commands need not wait for all that it imports
+
     return daemon.run(_settings(arguments), takeover=arguments.takeover)
 
 

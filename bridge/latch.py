@@ -20,9 +20,13 @@ ID_BYTES_MAX: Final = 64
 
 
 class LatchFile:
-    """Keeps a `Latch` on the disk; what cannot be read counts as a halt."""
+    """Keeps a `Latch` on the disk; what cannot be read counts as a halt.
+
+    What was `set` here outlives every `store` of this process, which knows nothing of it.
+    """
 
     def __init__(self, directory: Path) -> None:
+        self._set: Halt | None = None
         self.path = directory / NAME
         if journal_directory.size_of(self.path) == 0:
             journal_directory.preallocate(self.path, BYTES)
@@ -43,7 +47,7 @@ class LatchFile:
 
     def store(self, latch: Latch) -> None:
         """Keep it, durably. Raises OSError."""
-        halt = latch.halt
+        halt = self._set or latch.halt
         if halt is not None:
             reason = _short(halt.reason, REASON_BYTES_MAX)
             halt = halt._replace(id=_short(halt.id, ID_BYTES_MAX), reason=reason)
@@ -59,11 +63,14 @@ class LatchFile:
     def set(self, cause: str, reason: str) -> None:
         """Halt from now on, if nothing halts already. Raises OSError."""
         latch = self.load()
-        self.store(control.latched(latch, cause, reason, new_id=new_id(), now_ns=time.time_ns()))
+        latch = control.latched(latch, cause, reason, new_id=new_id(), now_ns=time.time_ns())
+        self._set = latch.halt
+        self.store(latch)
 
     def clear(self) -> Halt | None:
         """End the halt; return which one it was. Raises OSError."""
         latch = self.load()
+        self._set = None
         if latch.halt is not None:
             self.store(Latch(None, latch.halt.id))
         return latch.halt

@@ -30,13 +30,13 @@ class Records:
         latch: LatchFile,
         *,
         are_kept: bool,
-        locks: Sequence[int] = (),
+        locks: Sequence[int] = (),  # open files that hold the folders
     ) -> None:
         self.journal = journal
         self.fills = fills
         self.latch = latch
         self.are_kept = are_kept
-        self._locks = locks
+        self._locks = list(locks)
 
     @classmethod
     def open(cls, config: Config, producer_id: str, *, are_kept: bool = True) -> "Records":
@@ -67,8 +67,8 @@ class Records:
         with contextlib.suppress(sqlite3.Error):
             self.fills.close()
         self.journal.close()
-        for descriptor in self._locks:
-            os.close(descriptor)
+        while self._locks:
+            os.close(self._locks.pop())
 
 
 @contextlib.contextmanager

@@ -268,15 +268,16 @@ class Watcher:
         """Write the state. `proves`: behind the read before it, Redis can be relied on."""
         controller = self._controller
         controller.is_dirty = False
-        sent_at, self._beat_at = self._clock(), self._asked_at
+        self._beat_at = asked_at = self._asked_at
 
         def settle(reply: Reply) -> None:
             self._note(reply)
             self._written.set()
-            late_seconds = self._clock() - sent_at
-            if not proves or isinstance(reply, ReplyError) or late_seconds >= self._timeout_seconds:
+            # What was read so long ago may not hold any more, whatever was written since.
+            is_late = self._clock() - asked_at >= self._timeout_seconds
+            if not proves or is_late or isinstance(reply, ReplyError):
                 return
-            self._fresh_at = sent_at
+            self._fresh_at = asked_at
             self._problem = ""
             self._logged.clear()
             controller.link(None)

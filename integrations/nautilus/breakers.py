@@ -64,8 +64,8 @@ class BreakerWatch:
         breakers, guard = self._breakers, self._guard
         if breakers is None:
             return
-        guard.mark_all()
-        pnl = guard.pnl()
+        guard.out.mark_all()
+        pnl = guard.out.pnl()
         with localcontext(EXACT):
             breakers.follow(pnl, self._kernel.clock.timestamp_ns())
             breach = breakers.breach(pnl, guard.limits)
@@ -80,14 +80,14 @@ class BreakerWatch:
     def forgive(self) -> None:
         """Count drawdown from here on."""
         if self._breakers is not None:
-            self._breakers.forgive(self._guard.pnl())
+            self._breakers.forgive(self._guard.out.pnl())
             self.save()
 
     def save(self) -> None:
         """Keep what the next process has to know."""
         if self._path is None or self._breakers is None:
             return
-        carried = self._breakers.carried(self._guard.pnl())
+        carried = self._breakers.carried(self._guard.out.pnl())
         fresh = self._path.with_suffix(".new")
         try:
             fresh.write_text(json.dumps([carried.day, *map(str, carried[1:])]))
@@ -97,7 +97,7 @@ class BreakerWatch:
 
     def _stop_loss(self, position: Position) -> None:
         """Close a position that has lost too much of what it cost."""
-        exposure = self._guard.exposure(position.instrument_id)
+        exposure = self._guard.out.exposure(position.instrument_id)
         if exposure.mark is None:
             return
         cost = Decimal(repr(position.avg_px_open))

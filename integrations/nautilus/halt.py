@@ -71,7 +71,7 @@ class Sweep:
         self.stop()
         self._asked.clear()
         self._canceled.clear()
-        wanted = self._guard.excess if action == "reduce" else self._live
+        wanted = self._guard.out.excess if action == "reduce" else self._live
         await self.until_gone(wanted)
         if action == "flatten":
             await self._flatten()
@@ -119,11 +119,11 @@ class Sweep:
                 continue
 
     def _live(self) -> list[ClientOrderId]:
-        return list(self._guard.live)
+        return list(self._guard.out.live)
 
     def _order(self, order_id: ClientOrderId) -> Order | None:
         order = self._kernel.cache.order(order_id)
-        return order if order is not None and self._guard.is_live(order) else None
+        return order if order is not None and self._guard.out.is_live(order) else None
 
     def _is_drained(self) -> bool:
         """Whether no command and no event waits in the engines' queues."""
@@ -173,7 +173,7 @@ class Sweep:
                 instrument_id=order.instrument_id,
                 client_order_id=order.client_order_id,
                 venue_order_id=order.venue_order_id
-                or self._guard.revived.get(order.client_order_id),
+                or self._guard.out.revived.get(order.client_order_id),
                 command_id=UUID4(),
                 ts_init=self._kernel.clock.timestamp_ns(),
             ),

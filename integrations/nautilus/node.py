@@ -2,29 +2,16 @@
 
 import asyncio
 import contextlib
-import importlib
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import nautilus_trader
 import structlog
 from nautilus_trader.common.actor import Actor
-from nautilus_trader.config import (
-    CacheConfig,
-    DatabaseConfig,
-    LiveDataEngineConfig,
-    LiveExecEngineConfig,
-    LiveRiskEngineConfig,
-    LoggingConfig,
-    TradingNodeConfig,
-)
 from nautilus_trader.live.node import TradingNode
 from nautilus_trader.model.enums import TradingState
-from nautilus_trader.model.identifiers import ClientOrderId, InstrumentId, TraderId
-from nautilus_trader.trading.strategy import Strategy
+from nautilus_trader.model.identifiers import ClientOrderId, InstrumentId
 
 import bridge
 from bridge.core.contract import Names
@@ -32,7 +19,6 @@ from bridge.core.control import State
 from bridge.core.lanes import ExecLane, MarketLane, Refused
 from bridge.core.limits import Limits
 from bridge.exits import CANNOT_RECORD, CONFIGURATION, RESTART, UNAVAILABLE, Exit
-from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.settings import Config
 from bridge.source import Action, HaltAccount
@@ -40,6 +26,8 @@ from integrations.nautilus.breakers import BreakerWatch
 from integrations.nautilus.feed import feed_of
 from integrations.nautilus.guard import Guard
 from integrations.nautilus.halt import Sweep
+from integrations.nautilus.loading import load_strategy
+from integrations.nautilus.node_config import node_config
 from integrations.nautilus.roles import Plan, plan_of
 from integrations.nautilus.tap import Tap
 
@@ -52,7 +40,6 @@ TRADING_STATES: Final = {
     State.DISABLED: TradingState.HALTED,
     State.HALTED: TradingState.HALTED,
 }
-UNLIMITED: Final = "10000/00:00:01"
 # How often a node that stops is asked whether its strategies have ended.
 POLL_SECONDS: Final = 0.01
 # The share of the time to stop that strategies have for closing what they hold.
@@ -105,7 +92,7 @@ class NodeSource:
             config.source.strategy,
             {"instrument_ids": plan.universe.traded, "size_fraction": plan.size_fraction},
         )
-        self.node = TradingNode(config=_node_config(config, plan), loop=asyncio.get_running_loop())
+        self.node = TradingNode(config=node_config(config, plan), loop=asyncio.get_running_loop())
         kernel = self.node.kernel
         for instrument in plan.instruments:
             self.node.cache.add_instrument(instrument)
@@ -303,7 +290,7 @@ class NodeSource:
 
     async def _wind_down(self, seconds: float) -> None:
         """Stop the strategies, give what they close a moment, then cancel all that is left."""
-        kernel, live = self.node.kernel, self.guard.live
+        kernel, live = self.node.kernel, self.guard.out.live
         before = set(live)
         self.node.trader.stop()
         strategies = self.node.trader.strategies()
@@ -356,78 +343,6 @@ class _Opening(Actor):
     def on_start(self) -> None:
         """Take over what the cache knows."""
         self._guard.open_book()
-
-
-def load_strategy(path: str, known: Mapping[str, Any]) -> Strategy:
-    """Return the strategy named `module:Class`, built from `<Class>Config` of the same module.
-
-    Its config is given what is `known`, where it has such a field. Raises Exit when there is no
-    such class, or it cannot be built without more settings.
-    """
-    module_name, _, class_name = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-        cls = getattr(module, class_name)
-    except Exception as error:  # noqa: BLE001 - whatever a module of the user's raises
-        raise Exit(
-            CONFIGURATION,
-            f"source.strategy: cannot load {path}: {type(error).__name__}: {error}; write "
-            f"module:Class, with the module below {Path.cwd()} or on PYTHONPATH",
-        ) from None
-    if not (isinstance(cls, type) and issubclass(cls, Strategy)):
-        raise Exit(CONFIGURATION, f"source.strategy: {path} is no Nautilus Strategy")
-    config_class = getattr(sys.modules[module_name], f"{class_name}Config", None)
-    try:
-        if config_class is None:
-            return cls()
-        wanted = {name: known[name] for name in known if name in config_class.__struct_fields__}
-        return cls(config_class(**wanted))
-    except Exception as error:  # noqa: BLE001 - whatever a strategy of the user's raises
-        raise Exit(
-            CONFIGURATION,
-            f"source.strategy: {path} cannot be built: {type(error).__name__}: {error}; every "
-            f"field of its config but {' and '.join(known)} needs a default",
-        ) from None
-
-
-def _node_config(config: Config, plan: Plan) -> TradingNodeConfig:
-    return TradingNodeConfig(
-        trader_id=TraderId(config.trader_id),
-        logging=LoggingConfig(log_level=config.node.log_level, log_colors=False),
-        cache=_cache_config(config),
-        data_engine=LiveDataEngineConfig(graceful_shutdown_on_exception=True),
-        risk_engine=LiveRiskEngineConfig(
-            graceful_shutdown_on_exception=True,
-            # The guard's own limits hold, and can be changed while it runs.
-            max_order_submit_rate=UNLIMITED,
-            max_order_modify_rate=UNLIMITED,
-        ),
-        exec_engine=LiveExecEngineConfig(
-            graceful_shutdown_on_exception=True,
-            # What it invents for a spot account would sell everything that is held.
-            generate_missing_orders=config.is_simulated,
-        ),
-        data_clients={venue: client for venue, (client, _) in plan.data.items()},
-        exec_clients={venue: client for venue, (client, _) in plan.execution.items()},
-        timeout_connection=config.node.start_timeout_seconds,
-        timeout_post_stop=config.node.stop_timeout_seconds,
-        timeout_disconnection=1.0,
-    )
-
-
-def _cache_config(config: Config) -> CacheConfig | None:
-    if config.cache.url is None:
-        return None
-    target = Target.from_url(config.cache.url.get_secret_value())
-    database = DatabaseConfig(
-        type="redis",
-        host=target.host,
-        port=target.port,
-        username=target.username,
-        password=target.password,
-        ssl=target.tls is not None,
-    )
-    return CacheConfig(database=database, encoding="msgpack")
 
 
 def _nothing(_: str) -> None:

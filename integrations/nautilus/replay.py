@@ -26,7 +26,7 @@ log = structlog.get_logger("nautilus_bridge.replay")
 # How often the replay looks at the clock; events due in between leave together.
 TICK_SECONDS: Final = 0.001
 # A loop turn hands Nautilus at most this many events, whatever the rate asks for.
-BURST_EVENTS_MAX: Final = 1_000
+BURST_EVENTS_MAX: Final = 100
 
 # Of the sandbox: what it takes as margin and charges for adding liquidity.
 MARGIN: Final = Decimal("0.05")

@@ -1,6 +1,5 @@
 """What the node of a role is made of: instruments, data clients, execution clients."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,6 +19,7 @@ from integrations.binance import sample
 from integrations.binance.dataset import Dataset, load
 from integrations.binance.manifest import DatasetError
 from integrations.nautilus import venues
+from integrations.nautilus.loading import load_client
 from integrations.nautilus.replay import ReplayClientConfig, instrument_of, replay_factory
 from integrations.nautilus.sandbox import SandboxLiveExecClientFactory
 from integrations.nautilus.venues import Universe
@@ -147,7 +147,7 @@ def _execution(
         return {venue: (_sandbox_config(venue), SandboxLiveExecClientFactory) for venue in trading}
     if not executes:
         return {}
-    factory = _load_client(str(config.node.exec_client))
+    factory = load_client(str(config.node.exec_client))
     return {venue: (LiveExecClientConfig(), factory) for venue in trading}
 
 
@@ -159,18 +159,3 @@ def _sandbox_config(venue: str) -> SandboxExecutionClientConfig:
         starting_balances=BALANCES.get(venue, BALANCES_ELSEWHERE),
         default_leverage=Decimal(10) if account_type == "MARGIN" else Decimal(1),
     )
-
-
-def _load_client(path: str) -> type[LiveExecClientFactory]:
-    """Return `module:Class`, a factory of execution clients. Raises Exit."""
-    module, _, name = path.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), name)
-    except Exception as error:  # noqa: BLE001 - whatever a module of the user's raises
-        raise Exit(
-            CONFIGURATION,
-            f"node.exec_client: cannot load {path}: {type(error).__name__}: {error}",
-        ) from None
-    if not (isinstance(factory, type) and issubclass(factory, LiveExecClientFactory)):
-        raise Exit(CONFIGURATION, f"node.exec_client: {path} is no LiveExecClientFactory")
-    return factory

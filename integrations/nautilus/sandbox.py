@@ -87,7 +87,7 @@ class QuoteSandboxClient(SandboxExecutionClient):
         )
 
     def _is_forgotten(self, order: Order) -> bool:
-        """Whether an order is open that neither rests nor will be filled, and was not ended here."""
+        """Whether an order is open that neither rests nor fills, and was not ended here."""
         never_rests = order.order_type == OrderType.MARKET or order.time_in_force in PASSING
         if not (never_rests and order.status == OrderStatus.PARTIALLY_FILLED):
             return False

@@ -267,6 +267,7 @@ async def test_a_latch_that_cannot_be_written(server: RedisServer, tmp_path: Pat
     rig.file.path.unlink()
     rig.file.path.mkdir()
     async with rig.watching():
+        await rig.idle()
         id_ = await rig.halted()
         assert server.client.get(LATCH) == id_
         server.client.delete(MODE_KEY)

@@ -14,7 +14,7 @@ from bridge.exits import Exit
 from bridge.journal import Journal, Limits
 from bridge.latch import LatchFile
 from bridge.lease import Lease
-from integrations.nautilus.node import load_strategy
+from integrations.nautilus.loading import load_strategy
 from integrations.nautilus.roles import demo_data
 from tests.bridge.processes import ROOT, Daemon, Ended, loading
 from tests.servers import RedisServer, free_port

@@ -156,3 +156,14 @@ def test_opening_it_does_not_clear_it(tmp_path: Path) -> None:
 def test_ids_differ() -> None:
     """Every halt has an id of its own."""
     assert len({new_id() for _ in range(1000)}) == 1000
+
+
+def test_what_is_set_outlives_what_is_stored(tmp_path: Path) -> None:
+    """A journal that fails halts the next start, whatever the controller stores meanwhile."""
+    file = LatchFile(tmp_path)
+    before = file.load()
+    file.set("journal", "the disk is full")
+    file.store(before)
+    halt = LatchFile(tmp_path).load().halt
+    assert halt is not None
+    assert halt.cause == "journal"

@@ -209,7 +209,7 @@ def test_paths_agree(drawn: list[object]) -> None:
         b"$x\r\n",
         b"*\r\n",
         b":1.5\r\n",
-        b"%1\r\n",
+        b"?1\r\n",
         b"*1\r\n$3\r\nabcde\r\n",
         b"*1\r\n?1\r\n",
     ],

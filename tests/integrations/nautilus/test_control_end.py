@@ -118,7 +118,7 @@ async def test_nothing_reaches_the_venue(folder, make_redis, tmp_path, what, clo
         await desk.until(State.DISABLED)
 
         assert await desk.reached() == 0
-        await until(lambda: not desk.rig.guard.live, "the end of what rested")
+        await until(lambda: not desk.rig.guard.out.live, "the end of what rested")
         if what == "paused":
             server.resume()
 

@@ -228,13 +228,13 @@ async def test_what_nobody_knew_fills_in_parts(folder: Path) -> None:
         rig.client.reject(lost, "UNKNOWN")
         rig.client.fill(lost, "0.004", "50000")
         await until(lambda: rig.net == Decimal("0.004"), "the fill")
-        assert rig.guard.is_live(lost)
+        assert rig.guard.out.is_live(lost)
 
         rig.client.fill(lost, "0.006", "50000")
 
         await until(lambda: rig.net == Decimal("0.010"), "the rest")
-        assert not rig.guard.is_live(lost)
-        assert lost.client_order_id not in rig.guard.live
+        assert not rig.guard.out.is_live(lost)
+        assert lost.client_order_id not in rig.guard.out.live
         await has_room(rig, "0.006")
 
 
@@ -275,7 +275,7 @@ async def test_the_book_is_opened_with_what_the_cache_knows(folder: Path) -> Non
 
         rig.guard.open_book()
 
-        assert rig.guard.pnl() == 0
+        assert rig.guard.out.pnl() == 0
         await has_room(rig, "0.008")
 
 
@@ -286,11 +286,11 @@ async def test_pnl_is_marked_and_net_of_fees(folder: Path) -> None:
         fee = Decimal("0.010") * 60_010 * Decimal("0.0005")
         spread = Decimal("0.010") * 5
 
-        assert rig.guard.pnl() == pytest.approx(-(fee + spread), abs=Decimal("1e-6"))
+        assert rig.guard.out.pnl() == pytest.approx(-(fee + spread), abs=Decimal("1e-6"))
 
         await rig.quote(61_000, 61_010)
-        rig.guard.mark_all()
-        assert rig.guard.pnl() == pytest.approx(10 - (fee + spread), abs=Decimal("1e-6"))
+        rig.guard.out.mark_all()
+        assert rig.guard.out.pnl() == pytest.approx(10 - (fee + spread), abs=Decimal("1e-6"))
 
 
 async def test_an_order_from_another_thread_is_judged(folder: Path) -> None:

@@ -321,4 +321,4 @@ async def test_a_half_filled_order_does_not_hold_a_halt_up(folder):
         account = await halting
 
         assert account.positions_left == 0
-        assert not rig.guard.live
+        assert not rig.guard.out.live

@@ -233,7 +233,7 @@ async def test_an_order_that_comes_back_is_swept_too(folder: Path, state: State)
         await until(lambda: rig.client.cancels, "the cancel")
         assert rig.client.cancels[0].venue_order_id.value == f"V-{order.client_order_id}"
         await until(lambda: "canceled" in rig.statuses(order), "its end")
-        await until(lambda: not rig.guard.live, "the end of it")
+        await until(lambda: not rig.guard.out.live, "the end of it")
         assert rig.client.open == {}
         assert len(rig.client.cancels) == 1
 
@@ -244,7 +244,7 @@ async def test_an_order_that_comes_back_during_the_halt(folder: Path) -> None:
         order = await lost(rig)
         rig.client.holds_cancels = True
         rig.client.accept(order)
-        await until(lambda: rig.guard.live, "the late acknowledgement")
+        await until(lambda: rig.guard.out.live, "the late acknowledgement")
         halting = asyncio.create_task(rig.halt())
         await until(lambda: rig.client.cancels, "the cancel")
         assert not halting.done()

@@ -23,7 +23,8 @@ from bridge.core.lanes import ExecLane, MarketLane
 from bridge.exits import Exit
 from bridge.metrics import Metrics
 from integrations.binance import sample
-from integrations.nautilus.node import NodeSource, factory, load_strategy
+from integrations.nautilus.loading import load_strategy
+from integrations.nautilus.node import NodeSource, factory
 from integrations.nautilus.replay import ReplayDataClient
 from integrations.nautilus.roles import check_market, demo_data
 from tests.integrations.nautilus.engines import PERP, until
