@@ -312,7 +312,7 @@ class Daemon:
 
     async def _report(self, publisher: Publisher, source: Source) -> None:
         """Once a second: a status line, and the metrics as a hash for existing status tiles."""
-        client = redis.asyncio.Redis.from_url(self.url, protocol=2, retry=Retry(NoBackoff(), 0))
+        client = redis.asyncio.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
         clock, before = asyncio.get_running_loop().time, 0
         try:
             while True:

@@ -138,7 +138,6 @@ def client_of(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> redis
     """Return a client that never retries."""
     return redis.Redis.from_url(
         url,
-        protocol=2,  # any Redis answers that
         retry=Retry(NoBackoff(), 0),
         socket_timeout=answer_seconds_max,
         socket_connect_timeout=answer_seconds_max,

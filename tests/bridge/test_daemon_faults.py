@@ -80,7 +80,8 @@ def test_killed_and_restarted(daemon: Daemon, server: RedisServer) -> None:
     server.start()
     daemon.until(lambda: daemon.health()[0] == 200, "health")
     assert daemon.metric('nautilus_bridge_reconnects_total{lane="exec"}') == 1
-    assert daemon.times_logged("redis.lost", lane="exec", retrying=True) <= 2  # EOF, refused
+    # EOF, reset, refused: each of them once.
+    assert daemon.times_logged("redis.lost", lane="exec", retrying=True) <= 3
 
 
 def test_stalls(daemon: Daemon, server: RedisServer) -> None:
@@ -188,7 +189,7 @@ def test_examples_name_the_server(daemon: Daemon, server: RedisServer) -> None:
     """With redis.url the redis-cli lines name its port, and where the password goes."""
     assert "REDISCLI_AUTH must hold the password" in daemon.out
     assert all(f"-p {server.port} " in " ".join(words) for words in daemon.examples)
-    assert all("demo:" in " ".join(words) for words in daemon.examples)
+    assert all("demo:" in " ".join(words) for words in daemon.examples[:4]), "its streams"
 
 
 def test_says_no_secret(daemon: Daemon) -> None:

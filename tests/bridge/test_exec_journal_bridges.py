@@ -168,7 +168,7 @@ async def test_an_end_while_the_disk_is_slow(
     await closing
     session.publisher.exec.close()
 
-    assert session.records.latch.reason is None
+    assert session.records.latch.load().halt is None
     async with rig.running(redis_server.port) as session:
         await session.drained()
     rig.check(redis_server.client)

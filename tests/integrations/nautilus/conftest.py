@@ -1,4 +1,4 @@
-"""Fixtures for the script that runs a shadow or live: its processes always end."""
+"""Datasets, and the script that runs a shadow or live: its processes always end."""
 
 import contextlib
 import itertools
@@ -26,6 +26,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dataset") / "demo"
     sample.generate(folder, minutes=5)
     return folder
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short dataset, for reading only."""
+    path = tmp_path_factory.mktemp("dataset") / "data"
+    sample.generate(path, minutes=2)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -7,19 +7,11 @@ from typing import Any
 import pytest
 
 from bridge.core.control import State
-from integrations.binance import sample
 from integrations.nautilus.breakers import NAME
 from tests.integrations.nautilus.control_rig import ASK, BUY, SELL, Rig, trading
 from tests.integrations.nautilus.engines import until
 
 STOP_LOSS = {"limits.stop_loss_pct": "0.01"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "data"
-    sample.generate(path, minutes=2)
-    return path
 
 
 async def lose_ten_dollars(rig: Rig) -> None:

@@ -16,7 +16,6 @@ from bridge.embedded_redis import find_redis_server
 from bridge.latch import LatchFile
 from bridge.link import Target
 from bridge.watcher import Watcher
-from integrations.binance import sample
 from tests.integrations.nautilus.control_rig import Rig, make, run
 from tests.integrations.nautilus.engines import until
 from tests.servers import RedisServer, server_or_exit
@@ -25,13 +24,6 @@ SETTINGS = {"control.link_timeout_seconds": 0.4, "control.poll_seconds": 0.05}
 CLI = str(server_or_exit(find_redis_server()).with_name("redis-cli"))
 STATE = Keys.of("live").state
 ATTEMPTS = 5
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "data"
-    sample.generate(path, minutes=2)
-    return path
 
 
 class Desk:

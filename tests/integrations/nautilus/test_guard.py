@@ -10,19 +10,11 @@ from nautilus_trader.model.enums import OrderStatus
 from nautilus_trader.model.objects import Price
 
 from bridge.core.control import State
-from integrations.binance import sample
 from tests.integrations.nautilus.control_rig import BUY, SELL, Rig, trading
 from tests.integrations.nautilus.engines import PERP, SPOT, until
 
 # 0.010 of the perpetual are worth 600 dollars.
 POSITION = {"limits.max_position": "1000"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "data"
-    sample.generate(path, minutes=2)
-    return path
 
 
 def reduce(rig: Rig) -> None:

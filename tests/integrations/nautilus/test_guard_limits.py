@@ -11,7 +11,6 @@ from nautilus_trader.model.enums import OrderStatus, TriggerType
 from nautilus_trader.model.objects import Quantity
 
 from bridge.core.control import State
-from integrations.binance import sample
 from strategies.example import Example, ExampleConfig
 from tests.integrations.nautilus.control_rig import ASK, BUY, SELL, Rig, make, run, trading
 from tests.integrations.nautilus.engines import PERP, SPOT, until
@@ -21,13 +20,6 @@ NOTIONAL = {"limits.max_order_notional": "1000"}
 POSITION = {"limits.max_position": "1000"}
 TOTAL = {"limits.max_position_total": "1000"}
 RATE = {"limits.max_order_rate": "2"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "data"
-    sample.generate(path, minutes=2)
-    return path
 
 
 class QuickConfig(ExampleConfig, frozen=True):

@@ -11,7 +11,6 @@ from nautilus_trader.model.enums import OrderStatus, TriggerType
 from nautilus_trader.model.identifiers import ExecAlgorithmId
 
 from bridge.core.control import State
-from integrations.binance import sample
 from tests.integrations.nautilus.control_rig import ASK, BUY, SELL, Rig, make, run, trading
 from tests.integrations.nautilus.engines import PERP, until
 
@@ -19,13 +18,6 @@ CLOSED = pytest.mark.parametrize("state", [State.HALTED, State.DISABLED])
 # Who executes: the sandbox, whose methods are synchronous, or a live client with coroutines.
 ROLES = pytest.mark.parametrize("role", ["demo", "live"])
 EMULATED = {"emulation_trigger": TriggerType.BID_ASK}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "data"
-    sample.generate(path, minutes=2)
-    return path
 
 
 class Slicer(ExecAlgorithm):

@@ -14,18 +14,10 @@ from nautilus_trader.model.enums import OrderStatus, TriggerType
 from nautilus_trader.model.identifiers import ExecAlgorithmId
 
 from bridge.core.control import State
-from integrations.binance import sample
 from tests.integrations.nautilus.control_rig import BUY, SELL, Rig, make, run, trading
 from tests.integrations.nautilus.engines import PERP, SPOT, until
 
 EMULATED = {"emulation_trigger": TriggerType.BID_ASK}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "data"
-    sample.generate(path, minutes=2)
-    return path
 
 
 class Holder(ExecAlgorithm):

@@ -8,19 +8,11 @@ import pytest
 from nautilus_trader.model.enums import OrderStatus
 
 from bridge.core.control import State
-from integrations.binance import sample
 from integrations.nautilus import halt
 from tests.integrations.nautilus.control_rig import BUY, SELL, Rig, trading
 from tests.integrations.nautilus.engines import PERP, until
 
 LIVE = {"role": "live"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "data"
-    sample.generate(path, minutes=2)
-    return path
 
 
 async def in_flight(rig: Rig) -> object:

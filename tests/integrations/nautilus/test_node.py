@@ -32,13 +32,6 @@ from tests.integrations.nautilus.engines import PERP, until
 HERE = __name__
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "data"
-    sample.generate(path, minutes=2)
-    return path
-
-
 @pytest.fixture
 def build(folder: Path) -> Callable[..., SimpleNamespace]:
     """Return `build(settings)`: the source of the demo on lanes that nobody publishes."""

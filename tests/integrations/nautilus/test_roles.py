@@ -16,7 +16,6 @@ from structlog.testing import capture_logs
 
 from bridge import config, exits
 from bridge.exits import Exit
-from integrations.binance import sample
 from integrations.nautilus.roles import Plan, plan_of
 from integrations.nautilus.sandbox import SandboxLiveExecClientFactory
 
@@ -35,13 +34,6 @@ class Execution(LiveExecClientFactory):
         loop: asyncio.AbstractEventLoop, name: str, config: Any, **parts: Any
     ) -> LiveExecutionClient:
         raise NotImplementedError
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "data"
-    sample.generate(path, minutes=2)
-    return path
 
 
 @pytest.fixture
