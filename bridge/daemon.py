@@ -45,6 +45,8 @@ log = structlog.get_logger("nautilus_bridge.daemon")
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Strategies' last events arrive within node.stop_timeout_seconds; then Redis gets this long.
 DRAIN_SECONDS_MAX: Final = 1.5
+# A halt must not wait for another thread of ours: Python's default is ten times as long.
+SWITCH_SECONDS: Final = 0.0005
 END_SECONDS_MAX: Final = 1.0
 TERMINAL_SECONDS_MAX: Final = 0.2
 REPORT_SECONDS: Final = 1.0
@@ -67,6 +69,7 @@ def run(config: Config, *, takeover: bool = False) -> int:
     logs.configure(config.log.level, config.log.format, stream=err)
     for number in STOP_SIGNALS:
         signal.signal(number, _interrupt)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         with embedded(config) as server, records.opened(config, config.producer_id) as kept:
             daemon = Daemon(config, server, kept, out, err)

@@ -37,23 +37,30 @@ class Cpus(NamedTuple):
     @contextmanager
     def on_server(self) -> Iterator[None]:
         """Run on the server's CPU: a process started in here inherits it, threads included."""
-        with _running_on(self.server):
+        with _running_on({self.server}):
             yield
 
     @contextmanager
     def on_client(self) -> Iterator[None]:
         """Run on the client's CPU, threads that are started in here included."""
-        with _running_on(self.client):
+        with _running_on({self.client}):
+            yield
+
+    @contextmanager
+    def on_both(self) -> Iterator[None]:
+        """Run on either CPU: a daemon started in here is placed as the system likes."""
+        with _running_on({self.server, self.client}):
             yield
 
 
 @contextmanager
-def _running_on(cpu: int | None) -> Iterator[None]:
-    if cpu is None:
+def _running_on(cpus: set[int | None]) -> Iterator[None]:
+    known = {cpu for cpu in cpus if cpu is not None}
+    if not known:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, known)
     try:
         yield
     finally:
