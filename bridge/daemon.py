@@ -45,6 +45,8 @@ log = structlog.get_logger("nautilus_bridge.daemon")
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Strategies' last events arrive within node.stop_timeout_seconds; then Redis gets this long.
 DRAIN_SECONDS_MAX: Final = 1.5
+# Redis has answered a moment ago: what it is asked next takes milliseconds.
+KNOWN_SECONDS_MAX: Final = 10.0
 # A halt must not wait for another thread of ours: Python's default is ten times as long.
 SWITCH_SECONDS: Final = 0.0005
 END_SECONDS_MAX: Final = 1.0
@@ -257,15 +259,14 @@ class Daemon:
 
     async def _run_source(self, source: Source, controller: Controller) -> None:
         """Run the source once it is known what it may do. Raises Exit."""
-        seconds = self._config.redis.start_timeout_seconds
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(KNOWN_SECONDS_MAX):
                 await controller.known.wait()
         except TimeoutError:
             raise Exit(
                 exits.UNAVAILABLE,
-                f"redis.url: flags and mode were not told within {seconds:g} s "
-                "(redis.start_timeout_seconds); see the log",
+                f"redis.url: {controller.decision.reason}: flags and mode were not told within "
+                f"{KNOWN_SECONDS_MAX:g} s; see the log, and the rights of its user",
             ) from None
         await source.run()
 

@@ -56,20 +56,32 @@ def test_takes_the_next_port(demo: Daemon) -> None:
     assert demo.embedded_port < demo.port < demo.embedded_port + 20
 
 
-@pytest.mark.parametrize(
-    ("number", "answer"),
-    [
-        *((0, "cl_ord_id"), (1, "cl_ord_id"), (2, "nautilus_bridge_events_processed")),
-        *((3, "$schema"), (4, "OK"), (5, "HALTED"), (6, "OK"), (7, "OK")),
-    ],
-)
-def test_examples_work(demo: Daemon, number: int, answer: str) -> None:
-    """Each redis-cli line answers when it is typed as printed, from the repository's root."""
+def typed(demo: Daemon, number: int) -> str:
+    """Return the answer to one of the redis-cli lines, typed as printed, in the root."""
     line = re.findall(r"^  (\S*redis-cli .*)$", demo.out, re.MULTILINE)[number]
     done = subprocess.run(
         ["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
     )
-    assert answer in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [(0, "cl_ord_id"), (1, "cl_ord_id"), (2, "nautilus_bridge_events_processed"), (3, "$schema")],
+)
+def test_examples_work(demo: Daemon, number: int, answer: str) -> None:
+    """Each redis-cli line that reads answers."""
+    assert answer in typed(demo, number)
+
+
+def test_examples_of_control_work(demo: Daemon) -> None:
+    """A halt, what holds, and back: each line as it is printed."""
+    assert typed(demo, 4) == "OK\n"
+    demo.until(lambda: "HALTED" in typed(demo, 5), "the halt")
+    assert typed(demo, 6) == "OK\n"
+    demo.until(lambda: "ACTIVE" in typed(demo, 5).split(), "trading")
+    assert typed(demo, 7) == "OK\n"
+    demo.until(lambda: demo.state == "ok", "it as the state")
 
 
 def test_one_status_line_a_second(demo: Daemon) -> None:

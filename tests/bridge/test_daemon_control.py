@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,17 +21,32 @@ STATES = ("DISABLED", "ACTIVE", "HALTED", "HALTED", "ACTIVE", "REDUCING", "REDUC
 ANSWERS = ("ACTIVE", "demo is DISABLED: the flag is off", "demo is HALTED, seen", "is ended")
 
 
-@pytest.fixture
-def server(make_redis) -> RedisServer:
-    server: RedisServer = make_redis()
-    return server
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(server_or_exit(find_redis_server()), tmp_path_factory.mktemp("redis"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def running(
+    server: RedisServer, dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("daemon")
+    with Daemon(folder, replay__dataset=str(dataset), redis__url=server.url) as daemon:
+        yield daemon.until_running()
 
 
 @pytest.fixture
-def daemon(server: RedisServer, dataset: Path, tmp_path: Path) -> Iterator[Daemon]:
-    with Daemon(tmp_path, replay__dataset=str(dataset), redis__url=server.url) as daemon:
-        daemon.until_running()
-        yield daemon
+def daemon(running: Daemon, server: RedisServer) -> Daemon:
+    """The daemon of the module, trading."""
+    server.client.delete("mode", "risk:max_order_notional")
+    server.client.set(SHADOW_FLAG, "1")
+    running.until(lambda: state(server) == "ACTIVE", "trading")
+    return running
 
 
 def state(server: RedisServer) -> str:
@@ -58,7 +73,6 @@ def test_redis_cli(daemon: Daemon, server: RedisServer) -> None:
 
 def test_commands(daemon: Daemon, server: RedisServer) -> None:
     """Each command says what the bridge has done, and ends with 0."""
-    daemon.until(lambda: state(server) == "ACTIVE", "trading")
     ours = environment({"redis__url": server.url})
     for line, answer in zip(COMMANDS, ANSWERS, strict=True):
         done = subprocess.run(
@@ -70,8 +84,11 @@ def test_commands(daemon: Daemon, server: RedisServer) -> None:
     daemon.until(lambda: daemon.state == "ok", "trading again")
 
 
-def test_a_halt_outlives_the_process(server: RedisServer, dataset: Path, tmp_path: Path) -> None:
+def test_a_halt_outlives_the_process(
+    make_redis: Callable[..., RedisServer], dataset: Path, tmp_path: Path
+) -> None:
     """SIGKILL behind a halt, `mode` deleted: the next process starts halted, and sends no order."""
+    server = make_redis()
     given = {
         "replay__dataset": str(dataset),
         "redis__url": server.url,
