@@ -230,8 +230,8 @@ def flags(arguments: argparse.Namespace) -> int:
 
 def halt(arguments: argparse.Namespace) -> int:
     """Halt a role. Raises ConfigError, Exit."""
-    role = arguments.role or _settings(arguments).role
     with control_command.connected(_url(arguments)) as client:
+        role = arguments.role or control_command.role_of(client, _settings(arguments).role)
         seconds = arguments.timeout
         return _print(control_command.halt(client, role, arguments.reason, seconds_max=seconds))
 
@@ -241,9 +241,9 @@ def resume(arguments: argparse.Namespace) -> int:
     if arguments.directory is not None:
         return _print([control_command.resume_on_disk(arguments.directory)])
     settings = _settings(arguments)
-    role = arguments.role or settings.role
     try:
         with control_command.connected(_url(arguments)) as client:
+            role = arguments.role or control_command.role_of(client, settings.role)
             return _print(control_command.resume(client, role, seconds_max=arguments.timeout))
     except Exit as error:
         folder = settings.state_directory

@@ -15,8 +15,18 @@ from typing import Any, Final
 import redis
 
 from bridge import exits, journal_directory, latch
-from bridge.controller import Keys
-from bridge.core.control import FLAG_OF_ROLE, FLAGS, MODE_KEY, ON_WORDS, Mode, Raw, flag_of, word_of
+from bridge.controller import STATE_SECONDS_MAX, Keys
+from bridge.core.control import (
+    FLAG_OF_ROLE,
+    FLAGS,
+    MODE_KEY,
+    ON_WORDS,
+    RENEWED,
+    Mode,
+    Raw,
+    flag_of,
+    word_of,
+)
 from bridge.exits import Exit
 from bridge.latch import LatchFile, new_id
 from bridge.preflight import client_of, refusal_of
@@ -24,9 +34,8 @@ from bridge.section import check_redis_url
 from bridge.settings import Config
 
 ROLES: Final = tuple(FLAG_OF_ROLE)
-# A state that is older than this has nobody behind it.
-STATE_SECONDS_MAX: Final = 3.0
 POLL_SECONDS: Final = 0.01
+OFF_WORDS: Final = ("0", "false", "off", "no")
 SHORT_NAMES: Final = {name.removeprefix("features:nautilus_"): name for name in FLAGS}
 
 type State = Mapping[str, str]
@@ -58,6 +67,12 @@ def state_of(client: redis.Redis, role: str) -> State | None:
     state: State = {name.decode(): value.decode() for name, value in found.items()}
     age_seconds = (time.time_ns() - int(state.get("heartbeat_ns", "0"))) / 1e9
     return state if age_seconds < STATE_SECONDS_MAX else None
+
+
+def role_of(client: redis.Redis, role: str) -> str:
+    """Return the only role whose bridge answers; `role` where several do, or none."""
+    answering = [each for each in ROLES if state_of(client, each) is not None]
+    return answering[0] if len(answering) == 1 else role
 
 
 def status(client: redis.Redis, roles: Sequence[str], *, as_json: bool) -> Iterator[str]:
@@ -115,6 +130,9 @@ def changes_of(words: Sequence[str]) -> dict[str, str]:
         if not has_value or not value.strip() or key not in (*FLAGS, MODE_KEY):
             names = " ".join([*SHORT_NAMES, MODE_KEY])
             raise Exit(exits.USAGE, f"{word}: write NAME=VALUE, NAME one of {names}")
+        if key in FLAGS and value.strip().casefold() not in (*ON_WORDS, *OFF_WORDS):
+            words_known = " ".join([*ON_WORDS, *OFF_WORDS])
+            raise Exit(exits.USAGE, f"{word}: a flag is one of {words_known}")
         changes[key] = value
     return changes
 
@@ -127,8 +145,15 @@ def halt(client: redis.Redis, role: str, reason: str, *, seconds_max: float) -> 
     """
     id_ = new_id()
     began = time.monotonic()
-    client.set(Keys.of(role).halt, f"{id_} {reason}")
-    state = _until(client, role, lambda s: s["latched"] == id_, seconds_max)
+    try:
+        client.set(Keys.of(role).halt, f"{id_} {reason}")
+    except redis.exceptions.RedisError as error:
+        raise Exit(
+            exits.UNAVAILABLE,
+            f"{error}: it is NOT certain that the halt was asked for; ask again, or cancel at the "
+            "venue",
+        ) from None
+    state = _until(client, role, lambda s: _halt_of(s) == id_, seconds_max)
     if state is None:
         raise Exit(
             exits.UNAVAILABLE,
@@ -137,7 +162,7 @@ def halt(client: redis.Redis, role: str, reason: str, *, seconds_max: float) -> 
         )
     yield f"{role} is HALTED, seen {time.monotonic() - began:.3f} s later; halt {id_}"
     left = max(0.0, seconds_max - (time.monotonic() - began))
-    done = _until(client, role, lambda s: s["latched"] == id_ and s["done_ns"] != "", left)
+    done = _until(client, role, lambda s: _halt_of(s) == id_ and s["done_ns"] != "", left)
     yield _account(done) if done is not None else "orders are still being canceled"
 
 
@@ -194,6 +219,11 @@ def _saw(client: redis.Redis, role: str, key: str, value: str, seconds_max: floa
         return _until(client, role, lambda s: s["mode"] == word, seconds_max) is not None
     wanted = "1" if word in ON_WORDS else "0"
     return _until(client, role, lambda s: s["flag"] == wanted, seconds_max) is not None
+
+
+def _halt_of(state: State) -> str:
+    """Return the id that a halt began with."""
+    return state["latched"].partition(RENEWED)[0]
 
 
 def _until(

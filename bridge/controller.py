@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -34,6 +34,12 @@ from bridge.settings import Config
 from bridge.source import Action, Source
 
 log = structlog.get_logger("nautilus_bridge.control")
+
+
+# A state that is older than this has nobody behind it: the key is gone by then.
+STATE_SECONDS_MAX: Final = 3.0
+TEXT_MAX: Final = 300
+WORD_MAX: Final = 32
 
 
 class Keys(NamedTuple):
@@ -273,7 +279,7 @@ class Controller:
         halt = self._latch.halt
         more = {
             "flag": "1" if self._inputs.flag else "0",
-            "mode": control.word_of(self._mode_raw) or self._inputs.mode.value,
+            "mode": control.word_of(self._mode_raw)[:WORD_MAX] or self._inputs.mode.value,
             "latched": "" if halt is None else halt.id,
             "pid": str(os.getpid()),
             "heartbeat_ns": str(time.time_ns()),
@@ -284,7 +290,11 @@ class Controller:
 
 
 def _text(raw: Raw) -> str:
-    return raw.decode(errors="replace").strip() if isinstance(raw, bytes) else ""
+    """Return what somebody wrote as it can be shown and kept: short, and printable."""
+    if not isinstance(raw, bytes):
+        return ""
+    text = raw[: 4 * TEXT_MAX].decode(errors="replace")[:TEXT_MAX]
+    return "".join([each if each.isprintable() else " " for each in text]).strip()
 
 
 def _nothing() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from bridge import exits, journal_directory
 from bridge.core.contract import EXEC_KINDS, Names
 from bridge.exits import Exit
@@ -16,6 +18,8 @@ from bridge.fill_index import FillIndex
 from bridge.journal import Journal, Limits
 from bridge.latch import LatchFile
 from bridge.settings import Config
+
+log = structlog.get_logger("nautilus_bridge.records")
 
 STREAMS: Final = "streams.json"
 
@@ -76,6 +80,12 @@ def opened(config: Config, producer_id: str) -> Iterator[Records]:
     """Keep records while the body runs; in a temporary folder where `config` names none."""
     with contextlib.ExitStack() as stack:
         are_kept = config.journal_directory is not None
+        if not are_kept and config.role != "demo":
+            log.warning(
+                "state.temporary",
+                effect="a kill loses the journal, and a halt that Redis loses too",
+                remedy="set state.directory",
+            )
         if not are_kept:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nautilus-bridge-"))
             state = config.state.model_copy(update={"directory": Path(folder)})

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from bridge.controller import Controller
+from bridge.controller import STATE_SECONDS_MAX, Controller
 from bridge.core import control, resp
 from bridge.core.control import MODE_KEY, WRONG_TYPE, Raw
 from bridge.core.resp import ProtocolError, Push, Reply, ReplyError
@@ -284,8 +284,12 @@ class Watcher:
             if controller.is_dirty:
                 self._ask_soon()
 
-        self._due.append(settle)
-        self._link.write(resp.command("HSET", controller.keys.state, *controller.fields()))
+        key = controller.keys.state
+        self._due.extend((settle, self._note))
+        self._link.write(
+            resp.command("HSET", key, *controller.fields())
+            + resp.command("PEXPIRE", key, round(STATE_SECONDS_MAX * 1000))
+        )
 
     # Time.
 

@@ -76,7 +76,8 @@ FRACTIONS: Final = ("stop_loss_pct", "max_drawdown")
 # What is larger is a slip of the hand: it would be no limit, and is no number to calculate with.
 AMOUNT_MAX: Final = Decimal(10) ** 15
 LIMIT_NAMES: Final = (
-    "max_order_notional", "max_position_total", "max_daily_loss", "max_order_rate", *FRACTIONS,
+    "max_order_notional", "max_position", "max_position_total", "max_daily_loss",
+    "max_order_rate", *FRACTIONS,
 )  # fmt: skip
 
 
@@ -109,8 +110,11 @@ def _number(raw: Raw, *, most: Decimal) -> Decimal | None:
     """Return a number from zero to `most`; None for anything else."""
     if not isinstance(raw, bytes):
         return None
+    word = word_of(raw)
+    if not word.isascii() or "_" in word:
+        return None  # Decimal would take digits of any script, and skip what separates them
     try:
-        number = Decimal(word_of(raw))
+        number = Decimal(word)
     except InvalidOperation:
         return None
     return number if number.is_finite() and 0 <= number <= most else None

@@ -17,7 +17,7 @@ from bridge.__main__ import main
 from bridge.core.control import FLAGS, MODE_KEY, State
 from bridge.latch import LatchFile
 from tests.bridge.processes import environment, eventually
-from tests.bridge.watching import FLAG, HALT, LATCH, RESUME, STATE, Rig
+from tests.bridge.watching import FLAG, HALT, LATCH, QUIET, RESUME, STATE, Rig
 from tests.proxies import on_uvloop, until
 from tests.servers import RedisServer
 
@@ -391,3 +391,23 @@ def test_no_url(call: Command, words: tuple[str, ...], url: str) -> None:
     assert (code, out) == (exits.USAGE, "")
     assert err.startswith("--url: it ")
     assert "s3" not in err
+
+
+@on_uvloop
+async def test_the_only_bridge_that_answers(
+    server: RedisServer, tmp_path: Path, answered: Callable[..., object]
+) -> None:
+    """Without --role it is the one that is meant."""
+    rig = Rig(server, tmp_path, QUIET | {"role": "shadow"})
+    async with rig.watching():
+        await rig.until(ACTIVE)
+        out = await answered("halt", "--reason", "a test")
+    assert str(out).startswith("shadow is HALTED")
+
+
+def test_a_flag_is_on_or_off(call: Command, server: RedisServer) -> None:
+    """A slip of the hand is refused, and changes nothing."""
+    code, _, err = call("flags", "shadow_exec=maybe")
+    assert code == exits.USAGE
+    assert "a flag is one of" in err
+    assert server.client.get(FLAG) == "1"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.controller import STATE_SECONDS_MAX
 from bridge.core.contract import STREAMS
 from bridge.core.control import MODE_KEY, Raw, State
 from tests.bridge.watching import FLAG, QUIET, SYMBOL, Rig
@@ -260,3 +261,13 @@ def _gets(rig: Rig) -> int:
     """Return how many GETs Redis has served."""
     calls: int = rig.client.info("commandstats")["cmdstat_get"]["calls"]
     return calls
+
+
+@on_uvloop
+async def test_a_state_has_somebody_behind_it(redis_server: RedisServer, tmp_path: Path) -> None:
+    """The hash is there while it is written, and ends by itself behind the last write."""
+    rig = Rig(redis_server, tmp_path)
+    async with rig.watching():
+        await until(lambda: rig.shown)
+        assert 0 < redis_server.client.pttl(rig.keys.state) <= STATE_SECONDS_MAX * 1000
+    await until(lambda: not rig.shown)

@@ -40,6 +40,8 @@ OFF = (
     b"y", b"enabled", b"yes!", b"1\x00", b"\xff", b"1\xff", b"\xfe1", b'"1"', b"true\xc3",
 )  # fmt: skip
 NO_LIMITS = (
+    b"1_000",
+    "\uff11".encode(),
     WRONG_TYPE, b"", b" ", b"-1", b"-0.1", b"nan", b"NaN", b"snan", b"-nan", b"inf", b"-Infinity",
     b"1e999999", b"1e16", b"1000000000000001", b"ten", b"5 USD", b"1,5", b"0x10", b"\xff", b"1\xff",
     b"none", b'"5"', b"5\x00",
