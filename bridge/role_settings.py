@@ -9,7 +9,7 @@ from pydantic import SecretStr, field_validator
 from bridge.section import (
     DOTTED,
     Section,
-    check_redis_url,
+    check_secret_url,
     empty_is_unset,
     no_repetition,
     setting,
@@ -167,13 +167,7 @@ class CacheSettings(Section):
     )  # fmt: skip
 
     _unset = field_validator("url", mode="before")(empty_is_unset)
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            check_redis_url(value.get_secret_value())
-        return value
+    _checked = field_validator("url")(check_secret_url)
 
 
 def _address(of: str) -> Any:

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 from redis.connection import parse_url
 
 from bridge.log import MASK, mask_urls
@@ -43,6 +43,13 @@ def check_redis_url(url: str) -> str:
     if path and not path.isdecimal():
         raise ValueError("the database behind the last / is not a number")
     return url
+
+
+def check_secret_url(value: SecretStr | None) -> SecretStr | None:
+    """Return `value`, or raise ValueError as `check_redis_url` does."""
+    if value is not None:
+        check_redis_url(value.get_secret_value())
+    return value
 
 
 def setting(default: Any, allowed: str, text: str, **bounds: Any) -> Any:

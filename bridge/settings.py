@@ -29,7 +29,7 @@ from bridge.section import (
     InstrumentName,
     Section,
     VenueName,
-    check_redis_url,
+    check_secret_url,
     empty_is_unset,
     no_repetition,
     safe_url,
@@ -52,13 +52,7 @@ class RedisSettings(Section):
     )
 
     _unset = field_validator("url", mode="before")(empty_is_unset)
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            check_redis_url(value.get_secret_value())
-        return value
+    _checked = field_validator("url")(check_secret_url)
 
     @property
     def secret_url(self) -> str | None:

@@ -163,6 +163,7 @@ class Watcher:
         self._due.clear()
         self._is_ready = self._is_busy = self._asks_again = False
         self._beat_at = -math.inf
+        self._logged.clear()
 
     def _on_replies(self, replies: Sequence[Reply]) -> None:
         is_news = False
@@ -279,7 +280,6 @@ class Watcher:
                 return
             self._fresh_at = asked_at
             self._problem = ""
-            self._logged.clear()
             controller.link(None)
             if controller.is_dirty:
                 self._ask_soon()

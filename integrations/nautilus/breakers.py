@@ -46,6 +46,7 @@ class BreakerWatch:
         self._path = None if directory is None else directory / NAME
         self._on_breach = on_breach
         self._breakers: Breakers | None = None
+        self._is_broken = False
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -75,11 +76,13 @@ class BreakerWatch:
             for position in self._kernel.cache.positions_open():
                 self._stop_loss(position)
         if breach is not None:
+            self._is_broken = True
             self._on_breach(breach)
 
     def forgive(self) -> None:
-        """Count drawdown from here on."""
-        if self._breakers is not None:
+        """Count drawdown from here on, if a limit was broken: any other halt changes nothing."""
+        if self._breakers is not None and self._is_broken:
+            self._is_broken = False
             self._breakers.forgive(self._guard.out.pnl())
             self.save()
 
@@ -101,6 +104,8 @@ class BreakerWatch:
         if exposure.mark is None:
             return
         cost = Decimal(repr(position.avg_px_open))
+        if not cost:
+            return  # nothing was paid for it
         price = exposure.mark.bid if position.is_long else exposure.mark.ask
         lost = (cost - price) / cost if position.is_long else (price - cost) / cost
         if lost <= self._guard.limits.stop_loss_pct:

@@ -36,9 +36,19 @@ DENIABLE: Final = (OrderStatus.INITIALIZED, OrderStatus.RELEASED)
 
 
 class Guard:
-    """The gates of one kernel. Closed until `open_book`, and whenever `state` says so."""
+    """The gates of one kernel. Closed until `open_book`, and whenever `state` says so.
 
-    def __init__(self, kernel: NautilusKernel, metrics: Metrics, limits: Limits) -> None:
+    `on_failure` is told when the book cannot follow an event: nothing it says holds any more.
+    """
+
+    def __init__(
+        self,
+        kernel: NautilusKernel,
+        metrics: Metrics,
+        limits: Limits,
+        *,
+        on_failure: Callable[[Exception], None],
+    ) -> None:
         self.state = State.DISABLED
         self.reason = "the node starts"
         self.limits = limits
@@ -48,6 +58,7 @@ class Guard:
         self.sent: set[ClientOrderId] = set()
         self.swept: set[ClientOrderId] = set()
         self.on_event: Callable[[OrderEvent], None] = _nothing
+        self._on_failure = on_failure
         self._kernel = kernel
         self._cache = kernel.cache
         self._refusals = metrics.orders_refused
@@ -277,13 +288,19 @@ class Guard:
         self._refusals[refusal.cause].inc()
 
     def _on_order(self, event: OrderEvent) -> None:
-        """Keep the book: it sees each event once, before strategies do."""
-        ended = self.out.take(event)
-        if ended is not None:
-            with self._lock:
-                self.sent.discard(ended.client_order_id)
-                self._denied.discard(ended.client_order_id)
-        self.on_event(event)
+        """Keep the book: it sees each event once, before strategies do.
+
+        And before the tap does: an error that got out would keep the event from being recorded.
+        """
+        try:
+            ended = self.out.take(event)
+            if ended is not None:
+                with self._lock:
+                    self.sent.discard(ended.client_order_id)
+                    self._denied.discard(ended.client_order_id)
+            self.on_event(event)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the tap must still be told
+            self._on_failure(error)
 
     def _now_ns(self) -> int:
         return int(self._kernel.clock.timestamp_ns())

@@ -86,21 +86,17 @@ class NodeSource:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._started = asyncio.Event()
         self._stopping = False
+        # Gates that a failure or the end has closed nobody opens again.
+        self._is_sealed = False
         self._run: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[HaltAccount] | None = None
         strategy = load_strategy(
             config.source.strategy,
             {"instrument_ids": plan.universe.traded, "size_fraction": plan.size_fraction},
         )
-        self.node = TradingNode(config=node_config(config, plan), loop=asyncio.get_running_loop())
+        self.node = _node_of(config, plan)
         kernel = self.node.kernel
-        for instrument in plan.instruments:
-            self.node.cache.add_instrument(instrument)
-        for venue, (_, data_factory) in plan.data.items():
-            self.node.add_data_client_factory(venue, data_factory)
-        for venue, (_, exec_factory) in plan.execution.items():
-            self.node.add_exec_client_factory(venue, exec_factory)
-        self.guard = Guard(kernel, metrics, config.limits_in_force)
+        self.guard = Guard(kernel, metrics, config.limits_in_force, on_failure=self._distrust)
         self.sweep = Sweep(kernel, self.guard)
         self.tap = Tap(
             kernel,
@@ -184,7 +180,9 @@ class NodeSource:
         self.dispose()
 
     def apply(self, state: State, reason: str) -> None:
-        """Open or close the gates, at once."""
+        """Open or close the gates, at once; those that a failure has closed stay closed."""
+        if self._is_sealed:
+            return
         was = self.guard.state
         self.guard.set(state, reason)
         risk_engine = self.node.kernel.risk_engine
@@ -231,7 +229,7 @@ class NodeSource:
         """Nautilus says nothing when a client does not connect: it just does not start."""
         assert self._run is not None
         while not self.node.trader.is_running:
-            if self._run.done() or self._stopping:
+            if self._run.done() or self._failure.done() or self._stopping:
                 return
             if asyncio.get_running_loop().time() > deadline:
                 raise Exit(
@@ -304,6 +302,7 @@ class NodeSource:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds * CLOSING_SHARE):
                 await self.sweep.until_gone(rests, has_settled)
+        self._is_sealed = True
         self.guard.set(State.DISABLED, "the bridge stops")
         try:
             async with asyncio.timeout(max(POLL_SECONDS, seconds * (1 - CLOSING_SHARE))):
@@ -316,11 +315,17 @@ class NodeSource:
 
     def _fail(self, error: Exception) -> None:
         """Stop trading at once, then the node. Any thread that Nautilus trades on may come here."""
+        self._is_sealed = True
         self.guard.set(State.HALTED, str(error))
         self.node.kernel.risk_engine.set_trading_state(TradingState.HALTED)
         if not isinstance(error, Exit):
             error = Exit(CANNOT_RECORD, f"cannot record execution events: {error}")
         self.node.get_event_loop().call_soon_threadsafe(self._end, error)
+
+    def _distrust(self, error: Exception) -> None:
+        """End a node whose guard no longer knows what is out; another start asks the venues."""
+        log.critical("guard.failed", exc_info=error)
+        self._fail(Exit(RESTART, f"the guard has failed: {type(error).__name__}: {error}"))
 
     def _end(self, error: Exit) -> None:
         """Cancel what is open, and have `run` raise `error`."""
@@ -331,6 +336,18 @@ class NodeSource:
     def _native_backing_closed(self) -> float:
         backing = self.node.kernel.msgbus_database
         return float(backing is not None and backing.is_closed())
+
+
+def _node_of(config: Config, plan: Plan) -> TradingNode:
+    """Return the node that the plan describes, not built yet."""
+    node = TradingNode(config=node_config(config, plan), loop=asyncio.get_running_loop())
+    for instrument in plan.instruments:
+        node.cache.add_instrument(instrument)
+    for venue, (_, data_factory) in plan.data.items():
+        node.add_data_client_factory(venue, data_factory)
+    for venue, (_, exec_factory) in plan.execution.items():
+        node.add_exec_client_factory(venue, exec_factory)
+    return node
 
 
 class _Opening(Actor):

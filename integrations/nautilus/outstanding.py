@@ -82,6 +82,7 @@ class Outstanding:
         return self.book.exposure(name, Terms(symbol, multiplier, bool(instrument.is_inverse)))
 
     def intent(self, order: Order, exposure: Exposure) -> Intent:
+        """Return an order as limits see it, with what is left of it."""
         trigger = order.trigger_price.as_decimal() if order.has_trigger_price else None
         has_price = order.has_price and order.price is not None
         is_spot = isinstance(self._cache.instrument(order.instrument_id), CurrencyPair)

@@ -249,10 +249,10 @@ def _percentiles(taken: list[float], server: RedisServer, more: dict[str, float]
 class TimedGuard(Guard):
     """A guard that knows how long it took, at its gates and for the events of an order."""
 
-    def __init__(self, *parts: Any) -> None:
+    def __init__(self, *parts: Any, **more: Any) -> None:
         self.gates: list[float] = []
         self.events: list[float] = []
-        super().__init__(*parts)
+        super().__init__(*parts, **more)
 
     def _passes_on(self, command: Any, **how: bool) -> bool:
         began = time.thread_time()
@@ -331,7 +331,7 @@ async def _node(kind: type[Guard] | None) -> AsyncIterator[tuple[Submitting, Any
     """Yield the strategy of a node that runs, and its guard, open; None: without one."""
     strategy = Submitting()
     node = engines.make_node(strategy, rate=50)
-    guard = None if kind is None else kind(node.kernel, Metrics(), WIDE)
+    guard = None if kind is None else kind(node.kernel, Metrics(), WIDE, on_failure=_raise)
     async with engines.running(node):
         if guard is not None:
             for client in node.kernel.exec_engine._clients.values():
@@ -360,3 +360,7 @@ async def _submit(strategy: Submitting, count: int) -> float:
     await engines.until(lambda: not orders[-1].is_inflight, "the last answer")
     assert all(order.is_open for order in orders), str(orders[-1].last_event)
     return taken / count
+
+
+def _raise(error: Exception) -> None:
+    raise error

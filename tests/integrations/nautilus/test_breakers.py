@@ -150,6 +150,19 @@ async def test_a_resume_forgives_a_drawdown(folder: Path) -> None:
         await until(lambda: rig.breaches, "another breach")
 
 
+async def test_another_halt_forgives_nothing(folder: Path) -> None:
+    """A halt and its end do not make the peak of equity forgotten."""
+    async with trading(folder, **{"limits.max_drawdown": "0.000012"}) as rig:
+        await lose_ten_dollars(rig)
+        await look(rig)
+        rig.source.apply(State.HALTED, "mode is halt")
+        rig.source.apply(State.ACTIVE, "")
+        assert rig.breaches == []
+
+        await rig.quote(58_005, 58_015)
+        await until(lambda: rig.breaches, "the breach of both losses together")
+
+
 @pytest.mark.parametrize("text", ["{", "{}", "7", '["x", "1", "1"]', '[1, "NaN", "0"]', ""])
 async def test_a_file_that_cannot_be_read(folder: Path, tmp_path: Path, text: str) -> None:
     """The node trades, as if there had been none; the next save replaces it."""

@@ -317,8 +317,28 @@ async def test_a_failure_stops_trading(build, elsewhere):
         await asyncio.wait_for(running, 5)
     assert caught.value.code == exits.FENCED
     assert risk.trading_state == TradingState.HALTED
+    made.source.apply(State.ACTIVE, "Redis is back")
+    assert made.source.guard.state is State.HALTED, "nobody opens these gates again"
     await until(lambda: not cache.orders_open(), "the cancel")
     await made.source.stop()
+
+
+async def test_a_guard_that_fails_loses_no_fill(build, monkeypatch):
+    """It hears of a fill before the tap does: the fill is recorded all the same, and the node ends
+    with 75, its gates closed."""
+    made = build()
+
+    def stumble(_: Any) -> None:
+        raise ZeroDivisionError("in the book")
+
+    monkeypatch.setattr(made.source.guard.out, "_fill", stumble)
+
+    error = await end_of(made.source)
+
+    assert error.code == exits.RESTART
+    assert "ZeroDivisionError: in the book" in str(error)
+    assert made.source.guard.state is not State.ACTIVE
+    assert made.exec_lane.streams["fills"].seq >= 1
 
 
 async def test_two_instruments_on_one_stream(build):
