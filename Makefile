@@ -17,7 +17,7 @@ run: $(STAMP) ## run the demo until Ctrl-C; STRATEGY=module:Class and RATE=n (ev
 	    $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RATE),--rate '$(RATE)')
 
 test: $(STAMP) redis ## run the tests against a real redis-server
-	$(PYTEST) -m 'not slow' tests
+	$(PYTEST) --numprocesses 3 --dist loadfile -m 'not slow' tests
 
 lint: $(STAMP) ## ruff, mypy, the import rules, no registry host or machine path in the tree
 	$(PY) -m ruff check .
