@@ -7,13 +7,14 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bridge import config, console, control_command, exits, journal_command
+from bridge import config, console, control_command, exits, journal_command, record_commands
 from bridge.exits import Exit
 from bridge.settings import Config
 from bridge.terminal import Writer
@@ -111,7 +112,8 @@ def parser() -> argparse.ArgumentParser:
     journal.add_argument(
         "--directory", type=Path, metavar="DIR", help="instead of journal.directory of the settings"
     )
-    for command in (run, check, journal, *_control_parsers(commands)):
+    others = (*_control_parsers(commands), *record_commands.parsers(commands))
+    for command in (run, check, journal, *others):
         command.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
     return top
 
@@ -172,7 +174,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "halt": halt,
         "resume": resume,
     }
+    for name, call in record_commands.CALLS.items():
+        commands[name] = functools.partial(_recorded, call)
     return console.told(lambda: commands[arguments.command](arguments))
+
+
+def _recorded(call: record_commands.Call, arguments: argparse.Namespace) -> int:
+    return call(arguments, _settings(arguments))
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -33,6 +33,7 @@ from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.preflight import prepare_redis, release
 from bridge.publisher import Publisher
+from bridge.readers import Places, Readers
 from bridge.records import Records
 from bridge.settings import Config
 from bridge.source import Source
@@ -45,6 +46,8 @@ log = structlog.get_logger("nautilus_bridge.daemon")
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Strategies' last events arrive within node.stop_timeout_seconds; then Redis gets this long.
 DRAIN_SECONDS_MAX: Final = 1.5
+# Then the ledger and the archive take the last of it.
+READERS_SECONDS_MAX: Final = 2.0
 # Redis has answered a moment ago: what it is asked next takes milliseconds.
 KNOWN_SECONDS_MAX: Final = 10.0
 # A halt must not wait for another thread of ours: Python's default is ten times as long.
@@ -163,6 +166,8 @@ class Daemon:
         self._controller: Controller | None = None
         self._source: Source | None = None
         self.guard: threading.Timer | None = None
+        self._readers = Readers(Places(config, self.url, kept.state), self.metrics)
+        kept.journal.is_taken = self._readers.is_taken
         self._stopping = False
         self._hash_problem: str | None = None
 
@@ -197,12 +202,14 @@ class Daemon:
             asyncio.create_task(self.status.run(), name="status"),
             asyncio.create_task(self._report(publisher, source), name="report"),
         ]
+        self._readers.start()
         told = asyncio.create_task(stop.wait(), name="told")
         await asyncio.wait((*parts, told), return_when=asyncio.FIRST_COMPLETED)
         self._stopping = True
         self._out.lines("stopping ...")
         [stopped] = await asyncio.gather(source.stop(), return_exceptions=True)
         await publisher.drain(DRAIN_SECONDS_MAX)
+        await asyncio.to_thread(self._readers.stop, READERS_SECONDS_MAX)
         problem = publisher.problem
         for task in (*parts, told):
             task.cancel()

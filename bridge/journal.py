@@ -57,7 +57,8 @@ class Journal:
 
     One thread appends; `sync` and `make_reserve` may run in another. `on_failure` is told once why
     nothing can be recorded any more; what still finds room is written even then. `on_sync` is
-    called when more is durable, `on_drop` before a segment is removed.
+    called when more is durable, `on_drop` before a segment is removed. `is_taken(kind, producer,
+    seq)` tells whether those who read on have all up to a number: what they lack is kept for them.
     """
 
     def __init__(self, directory: Path, limits: Limits, lock: int) -> None:
@@ -67,6 +68,7 @@ class Journal:
         self.on_failure: Callable[[str], None] = _nothing
         self.on_drop: Callable[[], None] = _nothing
         self.on_sync: Callable[[], None] = _nothing
+        self.is_taken: Callable[[str, str, int], bool] = _always
         # The last numbers of the present producer when the journal was opened, by kind.
         self.opened: dict[str, int] = {}
         self.segments: list[Segment] = []
@@ -282,10 +284,10 @@ class Journal:
         self._acknowledged[producer, kind] = seq
 
     def tidy(self) -> None:
-        """Remove what is older than `retain_ns` and confirmed by Redis. Raises OSError."""
+        """Remove what is older than `retain_ns`, confirmed by Redis and taken. Raises OSError."""
         limit_ns = time.time_ns() - self.limits.retain_ns
         for segment in self.segments[:-1]:
-            if segment.seal.last_ns > limit_ns or not self._is_confirmed(segment):
+            if segment.seal.last_ns > limit_ns or self._lack(segment):
                 return
             self._drop(segment)
 
@@ -401,12 +403,19 @@ class Journal:
         self._is_durable = False
         return self._fail(f"the disk did not confirm what was written: {error}")
 
-    def _is_confirmed(self, segment: Segment) -> bool:
-        return all(
-            self._acknowledged.get((segment.producer, kind), 0) >= seq
+    def _lack(self, segment: Segment) -> str | None:
+        """Return why a segment is still needed, None when it may go."""
+        ends = [
+            (kind, seq)
             for kind, seq in segment.seal.ends.items()
             if seq > segment.head.seqs.get(kind, 0)
-        )
+        ]
+        name = segment.producer
+        if any(self._acknowledged.get((name, kind), 0) < seq for kind, seq in ends):
+            return "Redis has not confirmed the oldest segment"
+        if not all(self.is_taken(kind, name, seq) for kind, seq in ends):
+            return "the ledger or the archive has not taken the oldest segment"
+        return None
 
     def _make_room(self, size: int) -> None:
         """Keep below `bytes_max`, at the cost of `retain_ns`. Raises JournalFailed, OSError.
@@ -415,10 +424,12 @@ class Journal:
         """
         bytes_max = self.limits.bytes_max + (0 if self.failure is None else size)
         while self.disk_bytes + size > bytes_max:
-            if len(self.segments) < 2 or not self._is_confirmed(self.segments[0]):
+            lack = self._lack(self.segments[0])
+            if lack is None and len(self.segments) < 2:
+                lack = "there is one segment only"
+            if lack is not None:
                 raise JournalFailed(
-                    f"journal.bytes_max ({self.limits.bytes_max}) is reached, and Redis has not "
-                    "confirmed the oldest segment"
+                    f"journal.bytes_max ({self.limits.bytes_max}) is reached, and {lack}"
                 )
             log.warning("journal.shortened", why="journal.bytes_max", wanted="journal.retain")
             self._drop(self.segments[0])
@@ -448,3 +459,8 @@ def damage(error: Damaged) -> str:
 
 def _nothing(*_: object) -> None:
     """Tell nobody: a journal that nobody trades by."""
+
+
+def _always(*_: object) -> bool:
+    """Wait for nobody: a journal without readers behind it."""
+    return True

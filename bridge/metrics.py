@@ -45,6 +45,7 @@ REDIS_ERROR_KINDS = (
 DROP_REASONS = ("full", "refused", "wrongtype")
 REFUSAL_REASONS = ("unknown", "broken", "no_instrument", "collision", "full")
 LANES = ("exec", "market")
+READERS = ("ledger", "archive")
 STATES = tuple(state.value for state in State)
 
 # Publish to acknowledgement: 0.1 ms is a loopback round trip, 10 s an outage.
@@ -185,8 +186,18 @@ class Metrics:
         self.reconnects = self._counters(
             "reconnects", "Connections made again after a loss.", "lane", LANES
         )
+        self.reader_taken = self._counters(
+            "reader_taken", "Entries of the exec streams that a reader took.", "reader", READERS
+        )
+        self.reader_gaps = self._counters(
+            "reader_gaps", "Entries that were gone before a reader saw them.", "reader", READERS
+        )
+        self.reader_dead = self._counters(
+            "reader_dead", "Entries that a reader could not use, now in `:dead`.", "reader", READERS
+        )
 
     def _declare_gauges(self) -> None:
+        self._declare_reader_gauges()
         self.connected = self._gauges(
             "connected", "1 while the lane's connection stands.", "lane", LANES
         )
@@ -220,6 +231,25 @@ class Metrics:
         )
         self.day_pnl = self._gauge("day_pnl_dollars", "Made since midnight UTC, marked and net.")
         self.drawdown = self._gauge("drawdown_ratio", "Lost since the highest equity.")
+
+    def _declare_reader_gauges(self) -> None:
+        self.reader_up = self._gauges(
+            "reader_up", "1 while a reader of ours reads, inside this process.", "reader", READERS
+        )
+        self.reader_lag = self._gauges(
+            "reader_lag_entries", "Entries in Redis that a reader has not taken.", "reader", READERS
+        )
+        self.archive_records = self._gauge("archive_records", "Records in the archive.")
+        self.ledger_fills = self._gauge("ledger_fills", "Fills that count in the ledger.")
+        self.ledger_open_lots = self._gauge("ledger_open_lots", "Open lots in the ledger.")
+        self.ledger_unpriced = self._gauge(
+            "ledger_unpriced", "Fees in the ledger for whose currency there was no price."
+        )
+        self.ledger_realized = self._gauge(
+            "ledger_realized_pnl_dollars", "Price PnL of closed lots, before fees and funding."
+        )
+        self.ledger_fees = self._gauge("ledger_fees_dollars", "Fees paid.")
+        self.ledger_funding = self._gauge("ledger_funding_dollars", "Funding received.")
 
     def _counter(self, name: str, documentation: str) -> Counter:
         counter = Counter(f"nautilus_bridge_{name}", documentation, registry=self.registry)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import Final
+from typing import Any, Final
 
 import redis
 import structlog
@@ -142,6 +142,19 @@ def client_of(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> redis
         socket_timeout=answer_seconds_max,
         socket_connect_timeout=answer_seconds_max,
     )
+
+
+def raw_client_of(url: str) -> redis.Redis:
+    """Return a client whose answers are lists, bytes and integers, as they came: see `asked`."""
+    client = client_of(url)
+    client.connection_pool.connection_kwargs["protocol"] = 2
+    client.response_callbacks.clear()
+    return client
+
+
+def asked(client: redis.Redis, *words: bytes | str | int) -> Any:
+    """Return what Redis answers to a command. Raises redis.RedisError."""
+    return client.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 def refusal_of(error: Exception, url: str, where: str | None = None) -> Exit:

@@ -25,7 +25,7 @@ STREAMS: Final = "streams.json"
 
 
 class Records:
-    """Everything on the disk, open. `are_kept`: it outlives the process."""
+    """Everything on the disk, open, in the folder `state`. `are_kept`: it outlives the process."""
 
     def __init__(
         self,
@@ -33,12 +33,14 @@ class Records:
         fills: FillIndex,
         latch: LatchFile,
         *,
+        state: Path,
         are_kept: bool,
         locks: Sequence[int] = (),  # open files that hold the folders
     ) -> None:
         self.journal = journal
         self.fills = fills
         self.latch = latch
+        self.state = state
         self.are_kept = are_kept
         self._locks = list(locks)
 
@@ -64,7 +66,7 @@ class Records:
                     "name another folder",
                 ) from None
             undo.pop_all()
-            return cls(journal, fills, latch, are_kept=are_kept, locks=locks)
+            return cls(journal, fills, latch, state=state_path, are_kept=are_kept, locks=locks)
 
     def close(self) -> None:
         """Make everything durable and give it back."""

@@ -9,8 +9,9 @@ from typing import Any, Literal, Self
 
 from pydantic import SecretStr, field_validator, model_validator
 
-from bridge.core.contract import EXEC_KINDS, MARKET_KINDS, STREAMS
+from bridge.core.contract import ARCHIVE_KIND, EXEC_KINDS, MARKET_KINDS, STREAMS
 from bridge.core.limits import Limits
+from bridge.reader_settings import ArchiveSettings, LedgerSettings, ReaderSettings
 from bridge.role_settings import (
     DEMO_LIMITS,
     BinanceSettings,
@@ -95,7 +96,8 @@ class StreamSettings(Section):
     positions: str = _exec_stream("positions", "position events")
     account: str = _exec_stream("account", "account balances")
     exec_funding: str = _exec_stream("exec_funding", "funding settlements")
-    control: str = _exec_stream("control", "what the bridge itself did: holes that it passed")
+    control: str = _exec_stream("control", "what the bridge itself did: states, halts, holes")
+    archive: str = _exec_stream("archive", "heads of the archive")
     quotes: str = _market_stream("quotes", "quotes")
     trades: str = _market_stream("trades", "trades")
     bars: str = _market_stream("bars", "bars")
@@ -105,9 +107,9 @@ class StreamSettings(Section):
     @property
     def templates(self) -> dict[str, str]:
         """The names and templates by kind of stream, without the prefix."""
-        return {kind: getattr(self, kind) for kind in (*EXEC_KINDS, *MARKET_KINDS)}
+        return {kind: getattr(self, kind) for kind in STREAMS}
 
-    @field_validator(*EXEC_KINDS)
+    @field_validator(*EXEC_KINDS, ARCHIVE_KIND)
     @classmethod
     def _check_exec(cls, value: str) -> str:
         if "{" in value or "}" in value:
@@ -132,7 +134,7 @@ class StreamSettings(Section):
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:
         owners: dict[str, str] = {}
-        for key in (*EXEC_KINDS, *MARKET_KINDS):
+        for key in STREAMS:
             other = owners.setdefault(getattr(self, key), key)
             if other != key:
                 raise ValueError(f"{other} and {key} name the same stream")
@@ -161,7 +163,9 @@ class ProducerSettings(Section):
 
 class StateSettings(Section):
     directory: Path | None = setting(
-        None, "folder", "Journal, index of fills and latch. Unset: temporary, gone at the end."
+        None,
+        "folder",
+        "Journal, index of fills, latch, ledger, archive. Unset: temporary, gone at the end.",
     )
 
     _unset = field_validator("directory", mode="before")(empty_is_unset)
@@ -281,6 +285,9 @@ class Config(Section):
     journal: JournalSettings = JournalSettings()
     exec: ExecSettings = ExecSettings()
     market: MarketSettings = MarketSettings()
+    readers: ReaderSettings = ReaderSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     source: SourceSettings = SourceSettings()
     replay: ReplaySettings = ReplaySettings()
     node: NodeSettings = NodeSettings()
@@ -341,6 +348,18 @@ class Config(Section):
     def state_directory(self) -> Path | None:
         """Where the index of fills and the latch are: the folder given, else beside the journal."""
         return self.state.directory or self.journal.directory
+
+    @property
+    def ledger_path(self) -> Path | None:
+        """Where the ledger is: the file given, else below the state's folder; None: nowhere."""
+        state = self.state_directory
+        return self.ledger.path or (None if state is None else state / "ledger.db")
+
+    @property
+    def archive_directory(self) -> Path | None:
+        """Where the archive is: the folder given, else below the state's; None: nowhere."""
+        state = self.state_directory
+        return self.archive.directory or (None if state is None else state / "archive")
 
     @property
     def producer_id(self) -> str:

@@ -226,6 +226,19 @@ STREAMS: Mapping[str, Stream] = {
             tailed=True,
         ),
         Stream(
+            "archive",
+            "exec:archive",
+            {
+                "segment": COUNT,
+                "records": COUNT,
+                "first": COUNT,
+                "last": COUNT,
+                "root": FieldType("^[0-9a-f]{64}$", "SHA-256, hexadecimal"),
+                "ts_ns": NS,
+            },
+            {},
+        ),
+        Stream(
             "quotes",
             "market.raw.{asset}.{symbol}",
             {
@@ -285,7 +298,9 @@ STREAMS: Mapping[str, Stream] = {
 }
 
 EXEC_KINDS = tuple(kind for kind, stream in STREAMS.items() if stream.tailed)
-MARKET_KINDS = tuple(kind for kind, stream in STREAMS.items() if not stream.tailed)
+# What the archive tells of itself: no lane carries it, and no reader of ours takes it.
+ARCHIVE_KIND = "archive"
+MARKET_KINDS = tuple(kind for kind in STREAMS if kind not in (*EXEC_KINDS, ARCHIVE_KIND))
 
 
 class Entry(NamedTuple):
@@ -313,6 +328,17 @@ def hole(stream: str, producer: str, first: int, last: int, ts_ns: int) -> Entry
     values = dict.fromkeys(STREAMS["control"].names, "")
     told = {"cause": "base", "reason": f"{stream} {producer} {first}-{last}", "ts_ns": str(ts_ns)}
     return entry("control", values | told)
+
+
+def head(
+    segment: int, records: int, first: int, last: int, root: str, ts_ns: int
+) -> dict[str, str]:
+    """Return what the archive publishes of itself: where it ends, and the digest that proves it.
+
+    `records` is how many the segment holds so far, `first` and `last` are their numbers.
+    """
+    values = (segment, records, first, last, root, ts_ns)
+    return dict(zip(STREAMS[ARCHIVE_KIND].names, map(str, values), strict=True))
 
 
 def identity(text: str) -> bytes:

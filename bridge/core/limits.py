@@ -16,6 +16,8 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 ZERO: Final = Decimal(0)
+# US dollars, and the coins that stand for one: counted alike.
+DOLLARS: Final = ("USDT", "USD", "USDC", "FDUSD", "TUSD", "USDE", "USDP", "DAI", "BUSD")
 BUY: Final = 1
 SELL: Final = -1
 

@@ -9,12 +9,12 @@ from nautilus_trader.model.enums import InstrumentClass
 from nautilus_trader.model.identifiers import InstrumentId
 from nautilus_trader.model.instruments import Instrument
 
+from bridge.core.limits import DOLLARS
+
 # Instruments whose price is that of one unit of their base currency, the best first. The price of
 # an option or a spread says nothing about its base.
 OUTRIGHT: Final = (InstrumentClass.SPOT, InstrumentClass.SWAP, InstrumentClass.FUTURE)
 
-# US dollars, and the coins that stand for one: limits count them alike.
-DOLLARS: Final = ("USDT", "USD", "USDC", "FDUSD", "TUSD", "USDE", "USDP", "DAI", "BUSD")
 ONE: Final = Decimal(1)
 
 

@@ -40,7 +40,16 @@ from nautilus_trader.model.identifiers import TradeId
 from nautilus_trader.model.objects import AccountBalance, MarginBalance, Money, Price, Quantity
 from nautilus_trader.model.position import Position
 
-from bridge.core.contract import EXEC_KINDS, STREAMS, Entry, default_names, hole, json_schema
+from bridge.core.contract import (
+    ARCHIVE_KIND,
+    EXEC_KINDS,
+    STREAMS,
+    Entry,
+    default_names,
+    head,
+    hole,
+    json_schema,
+)
 from integrations.nautilus import market
 from integrations.nautilus.market import MarkPrices, Routes, Trim
 from tests.integrations.nautilus.builders import (
@@ -251,12 +260,17 @@ def control_cases() -> Iterator[Case]:
     yield tailed("largest", hole("exec:orders", "T.0.1", 2**63, 2**64 - 1, 2**64 - 1))
 
 
+def archive_cases() -> Iterator[Case]:
+    for case, number, digit in (("smallest", 0, "0"), ("largest", 2**64 - 1, "f")):
+        yield case, NAMES.key("archive"), head(*[number] * 4, digit * 64, number)
+
+
 CASES: dict[str, Callable[[], Iterator[Case]]] = dict(
     zip(
         STREAMS,
         (
             *(order_cases, fill_cases, position_cases, account_cases, exec_funding_cases),
-            control_cases,
+            *(control_cases, archive_cases),
             *(quote_cases, trade_cases, bar_cases, mark_cases, funding_cases),
         ),
         strict=True,
@@ -305,7 +319,9 @@ def test_the_schema_allows_every_vector(kind: str) -> None:
 def test_the_vectors_reach_the_edges(kind: str) -> None:
     """Smallest, largest and negative values of each stream, documented fields first."""
     cases = committed(kind)
-    edges = {"smallest", "largest"} if kind == "control" else {"smallest", "largest", "negative"}
+    edges = {"smallest", "largest"}
+    if kind not in ("control", ARCHIVE_KIND):  # they have no number that can be negative
+        edges |= {"negative"}
     assert edges <= {vector["case"] for vector in cases}
     names = list(STREAMS[kind].documented)
     assert all(list(vector["entry"])[: len(names)] == names for vector in cases)
