@@ -79,23 +79,19 @@ class Ledger(LedgerView):
         Raises Exit: TAKEN when another process writes to it, BAD_DATA when it is damaged,
         CONFIGURATION when it is that of other streams. Raises OSError, sqlite3.OperationalError.
         """
-        lock = ledger_tables.lock(path)
-        try:
+        with contextlib.ExitStack() as held:
+            lock = ledger_tables.lock(path)
+            held.callback(os.close, lock)
             database = ledger_tables.opened(path, streams)
+            held.callback(database.close)
             try:
-                return cls(database, lock)
-            except BaseException:
-                database.close()
+                ledger = cls(database, lock)
+            except sqlite3.OperationalError:
                 raise
-        except sqlite3.OperationalError:
-            os.close(lock)
-            raise
-        except sqlite3.DatabaseError as error:
-            os.close(lock)
-            raise ledger_tables.damaged(path, error) from None
-        except BaseException:
-            os.close(lock)
-            raise
+            except sqlite3.DatabaseError as error:
+                raise ledger_tables.damaged(path, error) from None
+            held.pop_all()
+            return ledger
 
     @property
     def taken(self) -> Taken:
@@ -267,7 +263,6 @@ class Ledger(LedgerView):
                 raise ValueError(f"{name} {fields.get(name, '')!r} is not a number")
         account, venue, symbol, ccy = [fields[name] for name in NAMES]
         key = (account, venue, symbol, "", day_of(int(fields["ts_ns"])), ccy)
-        add(sums, key, funding=Decimal(fields["amount"]))
         self._database.execute(
             SAVE_FUNDING,
             (
@@ -278,6 +273,7 @@ class Ledger(LedgerView):
                 *[fields.get(name, "") for name in FUNDING_FIELDS],
             ),
         )
+        add(sums, key, funding=Decimal(fields["amount"]))
 
     def _bury(self, item: Item, error: Exception) -> Dead:
         """Write down what cannot be used."""

@@ -72,7 +72,7 @@ class Kept:
 
 
 class Books:
-    """All books. `take` and `save` belong to one transaction; after one that failed, `load`."""
+    """All books: `load` them first, and after each transaction of `take` and `save` that failed."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -80,7 +80,6 @@ class Books:
         self._holders: dict[Pair, list[Kept]] = {}
         self._touched: dict[int, Kept] = {}
         self._sums: dict[str, list[Decimal]] = {}
-        self.load()
 
     def load(self) -> None:
         """Read the books and their open lots from the tables."""

@@ -17,7 +17,6 @@ from bridge.ledger_view import CONFLICT, NO_CONFLICT, REPLACED, WAITING, LedgerV
 from bridge.reading import Dead
 
 COLUMNS: Final = ("account", "venue", "symbol", "strategy", "day")
-BY: Final = ("account", "venue", "symbol")
 MONEY: Final = ("pnl", "fees", "funding", "net")
 # Digits behind the point in the table; everywhere else numbers are exact.
 PLACES: Final = 8
@@ -33,11 +32,14 @@ TITLES: Final = {
     "dead": "entries that cannot be used",
 }
 
+# Shown by order, side and trade: account, instrument and run stand beside it or say nothing.
+FILL_IDS: Final = ("fill_id", "lot")
+
 type Row = dict[str, Any]
 
 
 def report(
-    path: Path, *, form: str = "table", by: Sequence[str] = BY, gains: bool = False
+    path: Path, *, form: str = "table", by: Sequence[str] = COLUMNS, gains: bool = False
 ) -> tuple[list[str], int]:
     """Return what to print and the exit code. Reads only, also beside who writes.
 
@@ -151,7 +153,7 @@ def _table(parts: dict[str, Any]) -> Iterator[str]:
             yield f"{len(parts[name])} {title}"
             yield from _aligned([_without(row, "fields") for row in parts[name]])
     yield ""
-    yield ", ".join([f"{count} {name}" for name, count in counts.items()])
+    yield ", ".join([f"{n} {name}" for name, n in counts.items() if n or name == "fills"])
 
 
 def _aligned(rows: list[Row]) -> Iterator[str]:
@@ -180,4 +182,6 @@ def _shown(name: str, value: object) -> str:
         moment = datetime.fromtimestamp(seconds, UTC)
         return f"{moment:%Y-%m-%d %H:%M:%S}.{rest // 10**6:03d}"
     text = str(value)
+    if name in FILL_IDS and text.count("|") >= 4:
+        text = " ".join(text.split("|")[2:5])
     return "".join([each if each.isprintable() else "?" for each in text])

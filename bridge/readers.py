@@ -259,11 +259,11 @@ def _lasts(taken: Taken) -> dict[tuple[str, str], int]:
 
 
 def _observe_ledger(ledger: Ledger, metrics: Metrics) -> None:
-    counts, ccys = ledger.counts(), DOLLARS
+    counts = ledger.counts()
     metrics.ledger_fills.set(counts.fills - counts.waiting - counts.replaced)
     metrics.ledger_unpriced.set(counts.unpriced)
     metrics.ledger_open_lots.set(ledger.open_lots)
-    totals = [total for total in ledger.totals() if total.ccy in ccys]
-    metrics.ledger_realized.set(float(sum([total.pnl for total in totals], start=ZERO)))
-    metrics.ledger_fees.set(float(sum([total.fees for total in totals], start=ZERO)))
-    metrics.ledger_funding.set(float(sum([total.funding for total in totals], start=ZERO)))
+    gauges = metrics.ledger_realized, metrics.ledger_fees, metrics.ledger_funding
+    sums = [each for ccy, each in ledger.sums.items() if ccy in DOLLARS]
+    for gauge, amounts in zip(gauges, zip(*sums, strict=True), strict=False):
+        gauge.set(float(sum(amounts, start=ZERO)))

@@ -92,9 +92,9 @@ def parsers(commands: Any) -> Iterator[argparse.ArgumentParser]:
     shape.add_argument("--follow", action="store_true", help="feed it, until Ctrl-C")
     ledger.add_argument(
         "--by",
-        default=",".join(ledger_command.BY),
+        default=",".join(ledger_command.COLUMNS),
         metavar="COLUMN,...",
-        help=f"what sums are made by: any of {','.join(ledger_command.COLUMNS)}",
+        help="what sums are made by; without it by all: %(default)s",
     )
     ledger.add_argument("--gains", action="store_true", help="each gain, its lot and its fills")
     yield ledger
