@@ -143,7 +143,8 @@ class Audit:
         known = [(EXEC_KINDS, evidence.marks)]
         for name in places.kept():
             with contextlib.suppress(*FAILURES):  # told when it is read
-                known.append((KINDS[name], places.lasts(name)))
+                taken = places.taken(name)
+                known.append((KINDS[name], {key: spans.last for key, spans in taken.items()}))
         return any(
             lasts.get(key, 0) < last
             for kinds, lasts in known

@@ -58,7 +58,7 @@ class Journal:
     One thread appends; `sync` and `make_reserve` may run in another. `on_failure` is told once why
     nothing can be recorded any more; what still finds room is written even then. `on_sync` is
     called when more is durable, `on_drop` before a segment is removed. `is_taken(kind, producer,
-    seq)` tells whether those who read on have all up to a number: what they lack is kept for them.
+    first, last)` tells whether those who read on have these numbers: what they lack is kept.
     """
 
     def __init__(self, directory: Path, limits: Limits, lock: int) -> None:
@@ -68,7 +68,7 @@ class Journal:
         self.on_failure: Callable[[str], None] = _nothing
         self.on_drop: Callable[[], None] = _nothing
         self.on_sync: Callable[[], None] = _nothing
-        self.is_taken: Callable[[str, str, int], bool] = _always
+        self.is_taken: Callable[[str, str, int, int], bool] = _always
         # The last numbers of the present producer when the journal was opened, by kind.
         self.opened: dict[str, int] = {}
         self.segments: list[Segment] = []
@@ -405,15 +405,15 @@ class Journal:
 
     def _lack(self, segment: Segment) -> str | None:
         """Return why a segment is still needed, None when it may go."""
-        ends = [
-            (kind, seq)
-            for kind, seq in segment.seal.ends.items()
-            if seq > segment.head.seqs.get(kind, 0)
+        name, before = segment.producer, segment.head.seqs
+        held = [
+            (kind, before.get(kind, 0) + 1, last)
+            for kind, last in segment.seal.ends.items()
+            if last > before.get(kind, 0)
         ]
-        name = segment.producer
-        if any(self._acknowledged.get((name, kind), 0) < seq for kind, seq in ends):
+        if any(self._acknowledged.get((name, kind), 0) < last for kind, _, last in held):
             return "Redis has not confirmed the oldest segment"
-        if not all(self.is_taken(kind, name, seq) for kind, seq in ends):
+        if not all(self.is_taken(kind, name, first, last) for kind, first, last in held):
             return "the ledger or the archive has not taken the oldest segment"
         return None
 

@@ -189,9 +189,6 @@ class Metrics:
         self.reader_taken = self._counters(
             "reader_taken", "Entries of the exec streams that a reader took.", "reader", READERS
         )
-        self.reader_gaps = self._counters(
-            "reader_gaps", "Entries that were gone before a reader saw them.", "reader", READERS
-        )
         self.reader_dead = self._counters(
             "reader_dead", "Entries that a reader could not use, now in `:dead`.", "reader", READERS
         )
@@ -238,6 +235,9 @@ class Metrics:
         )
         self.reader_lag = self._gauges(
             "reader_lag_entries", "Entries in Redis that a reader has not taken.", "reader", READERS
+        )
+        self.reader_gaps = self._gauges(
+            "reader_gaps", "Entries that are nowhere: a reader misses them.", "reader", READERS
         )
         self.archive_records = self._gauge("archive_records", "Records in the archive.")
         self.ledger_fills = self._gauge("ledger_fills", "Fills that count in the ledger.")

@@ -62,13 +62,15 @@ class Places:
         paths = {"ledger": self.ledger, "archive": self.archive}
         return [name for name in READERS if off[name] != "off" or paths[name].exists()]
 
-    def lasts(self, name: str) -> dict[tuple[str, str], int]:
-        """Return the last numbers that a reader has taken, by (kind, producer), read from its
-        files, beside it. Raises Exit, OSError, sqlite3.Error."""
+    def taken(self, name: str) -> Taken:
+        """Return what a reader has taken, read from its files, beside it.
+
+        Raises Exit, OSError, sqlite3.Error.
+        """
         if name == "archive":
-            return _lasts(archive_segments.cursors(self.archive).taken)
+            return archive_segments.cursors(self.archive).taken
         with contextlib.closing(LedgerView.read_only(self.ledger)) as view:
-            return _lasts(view.taken_now())
+            return view.taken_now()
 
 
 class Feed:
@@ -81,10 +83,10 @@ class Feed:
         self._places = places
         self._metrics = metrics
         self._stopped = threading.Event()
-        # What is durable: the last numbers by (kind, producer).
-        self._lasts: dict[tuple[str, str], int] | None = None
+        # What of it is durable, as it was behind the last step.
+        self._durable: Taken = {}
         self._observed_at = 0.0
-        self._counted = (0, 0, 0)
+        self._counted = (0, 0)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -98,12 +100,9 @@ class Feed:
         if self._thread is not None:
             self._thread.join(seconds_max)
 
-    def is_taken(self, kind: str, producer: str, seq: int) -> bool:
-        """Return whether it has all that it reads up to a number. From any thread."""
-        if kind not in KINDS[self.name]:
-            return True
-        lasts = self._lasts
-        return lasts is not None and lasts.get((kind, producer), 0) >= seq
+    def is_taken(self, kind: str, producer: str, first: int, last: int) -> bool:
+        """Return whether it has these numbers, or does not read them. From any thread."""
+        return kind not in KINDS[self.name] or _covers(self._durable, kind, producer, first, last)
 
     def read(self, stopped: threading.Event, tell: Callable[[str], None] = _nothing) -> None:
         """Open the sink and read until `stopped`; then take what is there already.
@@ -128,8 +127,8 @@ class Feed:
                 tell(self.said)
 
             reader.on_step = on_step
-            self._counted = (0, 0, 0)
-            self._lasts, self.failure = _lasts(sink.taken), None
+            self._counted = (0, 0)
+            self._durable, self.failure = _copy(sink.taken), None
             self._metrics.reader_up[self.name].set(1)
             log.info("reader.up", reader=self.name)
             reader.run(stopped, config.readers.linger_seconds)
@@ -181,17 +180,18 @@ class Feed:
     def _on_step(self, reader: Reader, sink: Archive | Ledger) -> None:
         self.said = f"{reader.taken} entries taken, {reader.lag} behind, {reader.gaps} missing"
         if reader.taken != self._counted[0]:
-            self._lasts = _lasts(sink.taken)
+            self._durable = _copy(sink.taken)
         if time.monotonic() < self._observed_at:
             return
         self._observed_at = time.monotonic() + OBSERVE_SECONDS
         metrics, name = self._metrics, self.name
-        now = reader.taken, reader.gaps, reader.dead
-        counters = metrics.reader_taken, metrics.reader_gaps, metrics.reader_dead
+        now = reader.taken, reader.dead
+        counters = metrics.reader_taken, metrics.reader_dead
         for counter, value, before in zip(counters, now, self._counted, strict=True):
             counter[name].inc(max(0, value - before))
         self._counted = now
         metrics.reader_lag[name].set(reader.lag)
+        metrics.reader_gaps[name].set(reader.gaps)
         if isinstance(sink, Archive):
             metrics.archive_records.set(sink.last)
         else:
@@ -232,13 +232,14 @@ class Readers:
         for feed in self.feeds:
             feed.stop(max(0.0, deadline - time.monotonic()))
 
-    def is_taken(self, kind: str, producer: str, seq: int) -> bool:
-        """Return whether every reader has all that it reads up to a number. From any thread."""
-        if not all(feed.is_taken(kind, producer, seq) for feed in self.feeds):
+    def is_taken(self, kind: str, producer: str, first: int, last: int) -> bool:
+        """Return whether every reader that is to has these numbers. From any thread."""
+        span = kind, producer, first, last
+        if not all(feed.is_taken(*span) for feed in self.feeds):
             return False
         try:
             return all(
-                kind not in KINDS[name] or self._places.lasts(name).get((kind, producer), 0) >= seq
+                kind not in KINDS[name] or _covers(self._places.taken(name), *span)
                 for name in self._alone
             )
         except FAILURES:
@@ -254,8 +255,13 @@ def _catch_up(reader: Reader) -> None:
     reader.close()
 
 
-def _lasts(taken: Taken) -> dict[tuple[str, str], int]:
-    return {key: spans.last for key, spans in taken.items()}
+def _copy(taken: Taken) -> Taken:
+    return {key: spans.copy() for key, spans in taken.items()}
+
+
+def _covers(taken: Taken, kind: str, producer: str, first: int, last: int) -> bool:
+    spans = taken.get((kind, producer))
+    return spans is not None and spans.covers(first, last)
 
 
 def _observe_ledger(ledger: Ledger, metrics: Metrics) -> None:

@@ -47,6 +47,17 @@ class Spans:
             end += 1
         self._runs[begin:end] = [[first, last]]
 
+    def covers(self, first: int, last: int) -> bool:
+        """Return whether all from `first` to `last` are in it."""
+        place = bisect_right(self._runs, first, key=_first) - 1
+        return place >= 0 and last <= self._runs[place][1]
+
+    def copy(self) -> "Spans":
+        """Return another one of the same numbers."""
+        copy = Spans()
+        copy._runs = [run.copy() for run in self._runs]
+        return copy
+
     def holes(self, upto: int | None = None) -> list[tuple[int, int]]:
         """Return the runs that are missing between 1 and `upto` (None: the highest number)."""
         upto = self.last if upto is None else upto
