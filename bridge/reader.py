@@ -44,7 +44,9 @@ class Reader:
     `streams` are their names by kind, of the sink's kinds at least. `lag` are entries that are
     known to be there and not taken yet, `gaps` numbers that are nowhere, `taken` entries that were
     handed on. `on_step` is called behind each step of `run` that Redis answered. `on_buried` is
-    told what was published to `<stream>:dead`, once all of that which waited is there.
+    told what was published to `<stream>:dead`, once all of that which waited is there. `elsewhere`
+    gives the last numbers, by (kind, producer), that a history has of producers of whom Redis may
+    tell nothing any more; it is asked when the reading begins.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Reader:
         self.sink = sink
         self.on_step: Callable[[], object] = _nothing
         self.on_buried: Callable[[Sequence[Dead]], object] = _nothing
+        self.elsewhere: Callable[[], Mapping[tuple[str, str], int]] = dict
         self.lag = self.gaps = self.taken = 0
         self._keys = {kind: streams[kind] for kind in sink.kinds}
         self._link = ReaderLink(url, sink.name)
@@ -319,6 +322,10 @@ class Reader:
 
     def _search_again(self) -> None:
         """Look once more for what is missing: a history may have it by now."""
+        if not self._search_at:
+            for (kind, producer), last in self.elsewhere().items():
+                if kind in self._keys and (kind, producer) not in self._cursors:
+                    self._fill(kind, producer, 1, last)
         self._search_at = time.monotonic() + GAP_SECONDS
         for (kind, producer), cursor in list(self._cursors.items()):
             taken = self.sink.taken.get((kind, producer), Spans())

@@ -121,6 +121,7 @@ class Feed:
             if isinstance(sink, Ledger):
                 reader.on_buried = lambda _: sink.mark_published()
                 reader.bury(sink.unpublished_dead())
+                reader.elsewhere = self._archived
 
             def on_step() -> None:
                 self._on_step(reader, sink)
@@ -165,6 +166,13 @@ class Feed:
         if self.name == "ledger":
             found.append(ArchiveHistory(self._places.archive))
         return found
+
+    def _archived(self) -> dict[tuple[str, str], int]:
+        """Return the last numbers in the archive: a ledger that was lost comes back from there."""
+        try:
+            return {key: spans.last for key, spans in self._places.taken("archive").items()}
+        except OSError:
+            return {}  # there is none, or `archive verify` tells what is wrong with it
 
     def _on_head(self, head: Head) -> None:
         """Tell where the archive ends, in places that are not the archive."""
