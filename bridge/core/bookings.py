@@ -14,7 +14,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bridge.core.fifo import CONTEXT, Book, Gain
 from bridge.core.fills import (
@@ -31,6 +31,9 @@ from bridge.core.fills import (
     trade_of,
 )
 
+# More than a producer numbers under one incarnation.
+SEQS_MAX: Final = 1 << 63
+
 
 class State(StrEnum):
     """What became of a fill: it counts; or it waits to replace a provisional one; or it is one that
@@ -44,13 +47,14 @@ class State(StrEnum):
 class Key(NamedTuple):
     """A fill's place in the line.
 
-    `at_ns` is its time, or the latest time of what its producer told before, for this book: a
-    producer's fills stay in their order. One of somebody else's stands at its own time.
+    `at_ns` is its time, or the latest time of what its teller told before, for this book: a
+    teller's fills stay in their order. One of somebody else's stands at its own time. A teller is
+    a folder's producer under all its incarnations, `number` counts over them.
     """
 
     at_ns: int
-    producer: str
-    seq: int
+    teller: str
+    number: int
     fill_id: str
 
 
@@ -58,7 +62,7 @@ class Key(NamedTuple):
 class Front:
     """The end of a book's line: what comes on top of it, and what has to go further back.
 
-    `last` is the key of the last one, `told` the last number and time by producer, `open` by
+    `last` is the key of the last one, `told` the last number and time by teller, `open` by
     (order, side) the latest time of the provisional fills that still count. Fills that pay fees
     from the book stand in the line as well; those that do not count do too.
     """
@@ -73,13 +77,14 @@ class Front:
 
         None: the book must be built again. The fill is late, or may replace a provisional one.
         """
-        seq, at_ns = self.told.get(fill.producer, (0, 0))
-        if fill.producer:
-            if fill.seq <= seq:
+        teller, number = _number_of(fill)
+        last, at_ns = self.told.get(teller, (0, 0))
+        if teller:
+            if number <= last:
                 return None
-            key = Key(max(at_ns, fill.ts_ns), fill.producer, fill.seq, fill.fill_id)
+            key = Key(max(at_ns, fill.ts_ns), teller, number, fill.fill_id)
         else:
-            key = Key(fill.ts_ns, "", fill.seq, fill.fill_id)
+            key = Key(fill.ts_ns, "", number, fill.fill_id)
         if self.last is not None and key <= self.last:
             return None
         if self.open and not fill.provisional and key_of(fill) == self.book:
@@ -91,8 +96,8 @@ class Front:
     def put(self, key: Key, fill: Fill) -> None:
         """Note that a fill was taken on top."""
         self.last = key
-        if key.producer:
-            self.told[key.producer] = key.seq, key.at_ns
+        if key.teller:
+            self.told[key.teller] = key.number, key.at_ns
         if fill.provisional and fill.order and key_of(fill) == self.book:
             order = fill.order, fill.side
             self.open[order] = max(fill.ts_ns, self.open.get(order, 0))
@@ -177,10 +182,10 @@ def in_order(fills: Sequence[Fill]) -> list[tuple[Key, Fill]]:
     latest: dict[str, int] = {}
     line = []
     for fill in sorted(fills, key=_number_of):
-        at_ns, producer = fill.ts_ns, fill.producer
-        if producer:
-            at_ns = latest[producer] = max(at_ns, latest.get(producer, 0))
-        line.append((Key(at_ns, producer, fill.seq, fill.fill_id), fill))
+        at_ns, (teller, number) = fill.ts_ns, _number_of(fill)
+        if teller:
+            at_ns = latest[teller] = max(at_ns, latest.get(teller, 0))
+        line.append((Key(at_ns, teller, number, fill.fill_id), fill))
     line.sort(key=_key_of_entry)
     return line
 
@@ -248,7 +253,15 @@ def _open(claims: Sequence[_Claim]) -> dict[tuple[str, str], int]:
 
 
 def _number_of(fill: Fill) -> tuple[str, int]:
-    return fill.producer, fill.seq
+    """Return who told a fill, and as which of all that were told so.
+
+    A journal that lost its end goes on under another incarnation, from 1: what it tells then still
+    comes behind what it told before.
+    """
+    teller, _, incarnation = fill.producer.rpartition(".")
+    if not teller or not incarnation.isdecimal():
+        return fill.producer, fill.seq
+    return teller, int(incarnation) * SEQS_MAX + fill.seq
 
 
 def _key_of_entry(entry: tuple[Key, Fill]) -> Key:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from bridge import log
 from bridge.embedded_redis import find_redis_server
 from bridge.exits import UNAVAILABLE
+from tests.bench.books import archive, audit, audit_rss, ledger
 from tests.bench.control import flag_seen, guard_cost, guard_growth, halt_done, halt_gate
 from tests.bench.faults import kill_lost, stall_drain
 from tests.bench.machine import Bench, Cpus, Round
@@ -76,6 +77,10 @@ ROWS = (
     Row("halt_done", "ms p99", "<=", 250, halt_done, rounds=1),
     Row("guard_cost", "x without", "<=", 1.5, guard_cost),
     Row("guard_growth", "x alone", "<=", 1.1, guard_growth, rounds=3),
+    Row("ledger", "fills/s", ">=", 5_000, ledger),
+    Row("archive", "records/s", ">=", 20_000, archive),
+    Row("audit", "s", "<=", 60, audit, rounds=3),
+    Row("audit_rss", "MiB", "<=", 500, audit_rss, rounds=3),
 )
 NAMES = [row.name for row in ROWS]
 # First in the process: a heap that other rows have stretched would hide what this one takes.

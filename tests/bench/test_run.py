@@ -18,6 +18,7 @@ NAMES = [
     *("stall_drain", "kill_lost", "streams_1000", "memory_1m"),
     *("journal_append", "exec_lane", "exec_latency"),
     *("flag_seen", "halt_gate", "halt_done", "guard_cost", "guard_growth"),
+    *("ledger", "archive", "audit", "audit_rss"),
 ]
 AT_LEAST = run.Row("speed", "x", ">=", 2.0, run.memory_1m)
 
@@ -27,7 +28,7 @@ def test_every_row_is_measured(tmp_path):
     output = tmp_path / "deep" / "bench.json"
     command = [sys.executable, "-m", "tests.bench.run", "--quick", "--output", str(output)]
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
 
     assert done.returncode in (0, 1), done.stderr
     report = json.loads(output.read_text())

@@ -14,13 +14,16 @@ SECONDS_MAX = 60.0
 
 
 class Child:
-    """`python -m module`. Use as a context manager; `settings` as `processes.environment` takes."""
+    """`python -m module`, with words behind it. Use as a context manager.
 
-    def __init__(self, module: str, folder: Path, **settings: str) -> None:
+    `settings` as `processes.environment` takes them.
+    """
+
+    def __init__(self, module: str, folder: Path, *words: str, **settings: str) -> None:
         self._said = folder / "said"
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [sys.executable, "-m", module, *words],
                 cwd=ROOT,
                 env=environment(settings),
                 stdout=said,
@@ -35,6 +38,10 @@ class Child:
             self._process.kill()
         self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL. AssertionError when it had ended by itself."""
         self._process.kill()
@@ -44,8 +51,12 @@ class Child:
     def end(self) -> None:
         """SIGTERM; wait. AssertionError unless it ends well."""
         self._process.terminate()
-        code = self._process.wait(SECONDS_MAX)
-        assert code == os.EX_OK, f"exit code {code}: {self.said}"
+        self.ends_with(os.EX_OK)
+
+    def ends_with(self, code: int) -> None:
+        """Wait for its end. AssertionError unless that is its exit code."""
+        found = self._process.wait(SECONDS_MAX)
+        assert found == code, f"exit code {found}: {self.said}"
 
     def until(self, probe: Callable[[], object], what: str) -> None:
         """Wait until `probe` is true. AssertionError when it takes too long or the process ends."""

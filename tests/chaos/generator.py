@@ -17,17 +17,21 @@ from nautilus_trader.config import LoggingConfig, RiskEngineConfig, StrategyConf
 from nautilus_trader.model.currencies import Currency
 from nautilus_trader.model.data import QuoteTick
 from nautilus_trader.model.enums import AccountType, OmsType, OrderSide, TimeInForce
-from nautilus_trader.model.identifiers import InstrumentId, Symbol, TraderId, Venue
+from nautilus_trader.model.identifiers import AccountId, InstrumentId, Symbol, TraderId, Venue
 from nautilus_trader.model.instruments import CryptoPerpetual
 from nautilus_trader.model.objects import Money, Price, Quantity
 from nautilus_trader.trading.strategy import Strategy
 
+from tests.chaos.reconciled import Reconciled
 from tests.chaos.recorder import Publish, Recorder
 
 RECORD: Final = "CHAOS_RECORD"
 RATE: Final = "CHAOS_RATE"
 SEED: Final = "CHAOS_SEED"
+# Where it is set: fills made up in reconciliation too; what they count for is written there.
+STORIES: Final = "CHAOS_STORIES"
 VENUE: Final = "BINANCE_FUTURES"
+ACCOUNT: Final = AccountId(f"{VENUE}-001")
 INSTRUMENT: Final = InstrumentId.from_str(f"BTCUSDT-PERP.{VENUE}")
 NO_LIMIT: Final = "1000000/00:00:01"
 RESTING_MAX: Final = 12
@@ -149,6 +153,7 @@ def from_environment(publish: Publish | None = None) -> "Generator":
         rate=float(environ[RATE]),
         seed=f"{environ[SEED]} {os.getpid()}",
         publish=publish,
+        stories=Path(environ[STORIES]) if STORIES in environ else None,
     )
 
 
@@ -156,7 +161,13 @@ class Generator:
     """An engine, its recorder, and the pace. Tap its `kernel` before `run`."""
 
     def __init__(
-        self, record: Path, *, rate: float, seed: str, publish: Publish | None = None
+        self,
+        record: Path,
+        *,
+        rate: float,
+        seed: str,
+        publish: Publish | None = None,
+        stories: Path | None = None,
     ) -> None:
         self._chance = random.Random(seed)
         self._rate = rate
@@ -185,6 +196,11 @@ class Generator:
         self.engine.add_strategy(self.strategy)
         self.kernel = self.engine.kernel
         self.recorder = Recorder(self.kernel, record, publish=publish)
+        self._reconciled: Reconciled | None = None
+        if stories is not None:
+            self._reconciled = Reconciled(
+                self.kernel, stories, account=ACCOUNT, instrument=INSTRUMENT, chance=self._chance
+            )
 
     async def run(self) -> None:
         """Trade until `stop`."""
@@ -206,6 +222,8 @@ class Generator:
         self.engine.add_data([QuoteTick(INSTRUMENT, bid, ask, size, size, now_ns, now_ns)])
         self.engine.run(streaming=True)
         self.engine.clear_data()
+        if self._reconciled is not None and self._chance.random() < 0.3:
+            self._reconciled.step(bid)
 
     def halt(self) -> None:
         """Submit nothing more; cancel what rests."""

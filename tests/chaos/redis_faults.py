@@ -3,7 +3,8 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import redis
 
@@ -15,6 +16,9 @@ from tests.servers import RedisServer
 KILOBYTE = 1024
 STALL_SECONDS_MAX = 0.08
 FOREIGN_SECONDS = 0.02
+FOREIGN = {"status": "foreign", "cl_ord_id": "X-1"}
+
+type Fields = Mapping[str, str]
 
 
 def server_killed(rig: Rig) -> Verdict:
@@ -67,7 +71,7 @@ def flushed(rig: Rig) -> Verdict:
     """Keys vanish on an open connection with batches in flight; others write the same streams."""
     daemon = rig.start().until_running()
     faults = ("FLUSHALL", "DEL stream", "DEL mark", "SCRIPT FLUSH")
-    with _foreign_writer(rig.server):
+    with foreign_writer(rig.server):
         for fault in rig.striking(*faults):
             rig.until_moving(daemon)
             key = rig.chance.choice([KEYS[kind] for kind in ("orders", "fills", "account")])
@@ -129,15 +133,20 @@ def _reconnects(daemon: TradingDaemon) -> float:
 
 
 @contextlib.contextmanager
-def _foreign_writer(server: RedisServer) -> Iterator[None]:
-    """Have somebody else write to our streams, as the stack's older parts do."""
+def foreign_writer(
+    server: RedisServer, written: Callable[[str], Fields] = lambda _: FOREIGN
+) -> Iterator[None]:
+    """Have somebody else write to our streams, as the stack's older parts do.
+
+    `written` returns an entry of a kind.
+    """
     client, ended = server.new_client(), threading.Event()
 
     def write() -> None:
         while not ended.wait(FOREIGN_SECONDS):
             with contextlib.suppress(redis.exceptions.RedisError):
                 for kind in ("orders", "fills"):
-                    client.xadd(KEYS[kind], {"status": "foreign", "cl_ord_id": "X-1"})
+                    client.xadd(KEYS[kind], dict[Any, Any](written(kind)))
 
     thread = threading.Thread(target=write)
     thread.start()

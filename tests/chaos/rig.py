@@ -4,6 +4,8 @@ import contextlib
 import itertools
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import redis
 
 from bridge.core.contract import EXEC_KINDS, Names, default_names
 from bridge.embedded_redis import find_redis_server
-from tests.bridge.processes import Daemon, Ended, eventually
+from tests.bridge.processes import ROOT, Daemon, Ended, environment, eventually
 from tests.chaos import checker, record
 from tests.chaos.checker import Verdict
 from tests.chaos.child import Child
@@ -30,6 +32,7 @@ RATE: Final = 500  # execution events a second
 SEGMENT_BYTES: Final = (1 << 16, 1 << 18, 1 << 24)
 PAGE_ENTRIES: Final = 2_000
 RECOVER_SECONDS_MAX: Final = 60.0
+COMMAND_SECONDS_MAX: Final = 300.0
 # Between two strikes the record must have grown: about twenty events.
 GROWTH_BYTES: Final = 8_000
 
@@ -106,11 +109,7 @@ class Rig:
 
         `words` follow `python -m bridge run`.
         """
-        given = {
-            "redis__url": self.url,
-            "streams__prefix": PREFIX,
-            "producer__id": PRODUCER,
-            "state__directory": str(self.folder / state),
+        given = self._settings(state) | {
             "source__factory": "tests.chaos.source:factory",
             "exec__batch_entries_max": "16",
             "journal__segment_bytes": str(self.chance.choice(SEGMENT_BYTES)),
@@ -122,6 +121,29 @@ class Rig:
         return self.stack.enter_context(
             TradingDaemon(self.new_folder(), *words, **(given | settings))
         )
+
+    def follow(self, name: str, **settings: str) -> Child:
+        """Start a reader alone: `python -m bridge NAME --follow`."""
+        given = self._settings() | settings
+        child = Child("bridge", self.new_folder(), name, "--follow", **given)
+        return self.stack.enter_context(child)
+
+    def command(self, *words: str, **settings: str) -> str:
+        """Run `python -m bridge WORDS` to its end; return what it printed.
+
+        AssertionError unless it ends well.
+        """
+        ended = subprocess.run(
+            [sys.executable, "-m", "bridge", *words],
+            cwd=ROOT,
+            env=environment(self._settings() | settings),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+        assert ended.returncode == 0, f"{words}: {ended.returncode}: {ended.stdout}{ended.stderr}"
+        return ended.stdout
 
     def new_folder(self) -> Path:
         """Return a folder for what a process says."""
@@ -183,6 +205,15 @@ class Rig:
             if stalls:
                 self.server.resume()
 
+    def until(
+        self, probe: Callable[[], object], what: str, daemon: TradingDaemon | None = None
+    ) -> None:
+        """Wait until `probe` is true; where a daemon is given, only while it lives."""
+        if daemon is not None:
+            daemon.until(probe, what)
+        else:
+            eventually(probe, what, seconds_max=RECOVER_SECONDS_MAX)
+
     def until_moving(self, daemon: TradingDaemon | Child, state: str = "state") -> None:
         """Wait until the engine has emitted some events more."""
         path = self.record(state)
@@ -216,6 +247,15 @@ class Rig:
         named = checker.holes(streams["control"], {key: kind for kind, key in KEYS.items()})
         records = [record.read(self.record(state)) for state in states or ("state",)]
         return checker.check(records, streams, holes=named, in_hand_max=self.kills, **how)
+
+    def _settings(self, state: str = "state") -> dict[str, str]:
+        """Return what all processes of a state folder are told."""
+        return {
+            "redis__url": self.url,
+            "streams__prefix": PREFIX,
+            "producer__id": PRODUCER,
+            "state__directory": str(self.folder / state),
+        }
 
     def _entries(self, key: str, producer: str) -> Iterator[dict[str, str]]:
         start = "-"

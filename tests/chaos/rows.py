@@ -3,7 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from tests.chaos import disk_faults, naive_faults, node_faults, process_faults, redis_faults
+from tests.chaos import (
+    disk_faults,
+    naive_faults,
+    node_faults,
+    process_faults,
+    reader_faults,
+    redis_faults,
+)
 from tests.chaos.checker import Verdict
 from tests.chaos.rig import Rig
 from tests.chaos.servers import EVERYSEC
@@ -56,6 +63,22 @@ ROWS: Final[Mapping[str, Row]] = {
     ),
     "node_restarted": Row(
         "node killed and restarted, Nautilus reports old fills again", node_faults.node_restarted
+    ),
+    "reader_killed": Row(
+        "SIGKILL of ledger or archive, alone; no room on their disk", reader_faults.reader_killed
+    ),
+    "readers_rewound": Row(
+        "under ledger and archive: FLUSHALL, DEL of a stream, of a mark, older RDB, a clock 5 s"
+        " behind, SIGKILL of the daemon, somebody else writing",
+        reader_faults.readers_rewound,
+    ),
+    "readers_trimmed": Row(
+        "streams trimmed under ledger and archive that stand still, `journal.retain` 0",
+        reader_faults.readers_trimmed,
+    ),
+    "fills_made_up": Row(
+        "provisional, replaced and late fills; SIGKILL of the daemon and of the ledger, torn journal",
+        reader_faults.fills_made_up,
     ),
 }
 

@@ -41,7 +41,7 @@ POLL_SECONDS: Final = 0.05
 PACKAGES: Final = ("nautilus_trader", "redis")
 TABLE: Final = {**ROWS, **NAIVE}
 # The longest first.
-ORDER: Final = ("starved", "journal_damaged", "disk_full", "taken_over")
+ORDER: Final = ("starved", "readers_rewound", "journal_damaged", "disk_full", "taken_over")
 
 
 class Options(NamedTuple):

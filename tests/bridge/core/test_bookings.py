@@ -118,6 +118,15 @@ def test_other_fills_count_beside_it(other: Fill) -> None:
     assert len(booked.book.lots) + len(booked.gains) == 2 - (other.side == "SELL")
 
 
+def test_the_next_incarnation_replaces_what_the_last_made_up() -> None:
+    """A journal that lost its end goes on under another incarnation, behind what it told before."""
+    made_up = provisional(7, 5, 100, "O", producer="P.0a1b2c3d.9")
+    booked = after(made_up, own(1, 5, 98, "O", at=1, producer="P.0a1b2c3d.10"))
+
+    assert lots_of(booked.book) == [("f1", 5, 98)]
+    assert booked.states == {"f7": State.REPLACED}
+
+
 def test_without_an_order_nothing_is_replaced() -> None:
     """A provisional fill of no order counts for good: nothing says which fills are its own."""
     booked = after(provisional(1, 5, 100, ""), own(2, 5, 98, "", at=1))

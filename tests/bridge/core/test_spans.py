@@ -1,5 +1,7 @@
 """A set of numbers kept as runs, compared with a plain set."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +26,7 @@ def test_it_holds_what_was_added(runs: list[tuple[int, int]]) -> None:
         known |= set(range(first, last + 1))
     found = list(spans)
     assert numbers(spans) == known
-    assert all(one[1] + 1 < other[0] for one, other in zip(found, found[1:], strict=False))
+    assert all(one[1] + 1 < other[0] for one, other in itertools.pairwise(found))
     assert (len(spans), spans.last) == (len(known), max(known, default=0))
     assert [number in spans for number in range(60)] == [number in known for number in range(60)]
     assert spans == Spans(runs) == spans.copy()
