@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bridge import config, console, control_command, exits, journal_command, record_commands
+from bridge import config, console, control_command, exits, journal_command, record_parsers
 from bridge.exits import Exit
+from bridge.record_commands import CALLS, Call
 from bridge.settings import Config
 from bridge.terminal import Writer
 
@@ -112,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     journal.add_argument(
         "--directory", type=Path, metavar="DIR", help="instead of journal.directory of the settings"
     )
-    others = (*_control_parsers(commands), *record_commands.parsers(commands))
+    others = (*_control_parsers(commands), *record_parsers.parsers(commands))
     for command in (run, check, journal, *others):
         command.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
     return top
@@ -174,12 +175,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "halt": halt,
         "resume": resume,
     }
-    for name, call in record_commands.CALLS.items():
+    for name, call in CALLS.items():
         commands[name] = functools.partial(_recorded, call)
     return console.told(lambda: commands[arguments.command](arguments))
 
 
-def _recorded(call: record_commands.Call, arguments: argparse.Namespace) -> int:
+def _recorded(call: Call, arguments: argparse.Namespace) -> int:
     return call(arguments, _settings(arguments))
 
 

@@ -3,16 +3,20 @@
 It exits with 0 when the archive is whole, with 1 when it is broken, with 65 where there is none.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import redis
+
 from bridge import exits
 from bridge.archive_segments import last_number
 from bridge.archive_verify import Report, verify
 from bridge.exits import Exit
+from bridge.preflight import asked, raw_client_of, refusal_of
 
 HEAD: Final = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -33,6 +37,19 @@ def report(directory: Path, heads: Sequence[str] = (), *, as_json: bool) -> tupl
     if as_json:
         return [json.dumps({"directory": str(directory)} | found.as_dict(), indent=2)], code
     return list(_text(found, heads)), code
+
+
+def published(url: str, key: str) -> list[str]:
+    """Return the root of the last head in the stream `key`, if there is one. Raises Exit."""
+    client = raw_client_of(url)
+    try:
+        found = asked(client, "XREVRANGE", key, "+", "-", "COUNT", 1)
+    except (redis.RedisError, OSError) as error:
+        raise refusal_of(error, url) from None
+    finally:
+        client.close()
+    heads = [dict(itertools.batched(fields, 2)) for _, fields in found]
+    return [head[b"root"].decode() for head in heads if b"root" in head]
 
 
 def _text(found: Report, heads: Sequence[str]) -> Iterator[str]:

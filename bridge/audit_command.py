@@ -7,18 +7,20 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import redis
 
 from bridge import archive_segments, exits
-from bridge.audit import PLACES, Count, Evidence, Row
+from bridge.archive_tally import Tally
+from bridge.audit import PLACES, Count, Evidence, Key, Row
 from bridge.core import scripts
 from bridge.core.contract import EXEC_KINDS
 from bridge.history import JournalHistory
 from bridge.ledger_view import LedgerView
 from bridge.preflight import asked, raw_client_of, refusal_of
+from bridge.reader_link import marks_of
 from bridge.readers import FAILURES, KINDS, Places
 from bridge.reading import Item, item_of
 
@@ -35,7 +37,7 @@ WRONG: Final = {
     "unarchived": "not in the archive",
 }
 
-type Tell = Callable[[str], None]
+type Tell = Callable[[str], object]
 
 
 class Audit:
@@ -46,9 +48,11 @@ class Audit:
         # What is wrong beyond single entries.
         self.problems: list[str] = []
         self.notes: list[str] = []
-        self._evidence = Evidence()
+        self._evidence = Evidence({key: kind for kind, key in places.streams.items()})
         self._places = places
-        self._kinds = {key: kind for kind, key in places.streams.items()}
+        # Readers that have something to show, and what the journal holds: it is to be in Redis.
+        self._readers = [name for name in places.kept() if places.path_of(name).exists()]
+        self._journal: dict[Key, int] = {}
         self._seconds_max = seconds_max
         self._tell = tell
 
@@ -56,22 +60,27 @@ class Audit:
         """Read everything. Raises Exit when Redis cannot be asked, OSError, sqlite3.Error."""
         places, evidence = self._places, self._evidence
         if places.journal.exists():
-            self._tell("reading the journal")
             history = JournalHistory(places.journal)
-            evidence.begin(history.walk())
+            self._follow("journal", evidence.begin(history.walk()))
             for path, problem in history.problems.items():
                 self.problems.append(f"journal: {path.name}: {problem}")
+        self._journal = dict(evidence.ends)
         client = raw_client_of(places.url)
         try:
             self._ask_marks(client)
+            self._ask_readers()
             self._wait(client)
             self._take("redis", self._walk(client))
         except (redis.RedisError, OSError) as error:
             raise refusal_of(error, places.url) from None
         finally:
             client.close()
-        self._read_ledger()
-        self._read_archive()
+        for name, read in (("ledger", self._read_ledger), ("archive", self._read_archive)):
+            if name in self._readers:
+                read()
+            elif name in places.kept():
+                self.problems.append(f"{name}: there is none at {places.path_of(name)}")
+        self._note_others()
         self.rows = evidence.rows()
 
     @property
@@ -90,7 +99,7 @@ class Audit:
             yield COLUMNS.format(
                 self._places.streams[row.kind],
                 row.producer,
-                f"{row.first}-{row.last}",
+                f"{row.first}-{row.last}" if row.first <= row.last else "-",
                 *held,
                 _judgement(row),
             ).rstrip()
@@ -116,22 +125,27 @@ class Audit:
         }
 
     def _take(self, place: str, items: Iterator[Item]) -> None:
-        for count in self._evidence.take(place, items, self._kinds):
+        self._follow(place, self._evidence.take(place, items))
+
+    def _follow(self, place: str, counts: Iterator[int]) -> None:
+        for count in counts:
             self._tell(f"reading {place}: {count:,} entries")
 
     def _ask_marks(self, client: redis.Redis) -> None:
         """Ask Redis how far it was told to be, of every producer, those without journal too."""
         for kind, key in self._places.streams.items():
-            words = asked(client, "HGETALL", scripts.mark_key(key))
-            for name, text in itertools.batched(words, 2):
-                if not name.startswith(b"owner:"):
-                    mark = int(text.split(b" ")[0])
-                    found = kind, name.decode(errors="replace")
-                    self._evidence.marks[found] = mark
-                    self._evidence.ask(found, mark)
+            with self._telling(scripts.mark_key(key)):
+                marks = marks_of(asked(client, "HGETALL", scripts.mark_key(key)))
+                self._evidence.marks |= {(kind, name): mark for name, mark in marks.items()}
+
+    def _ask_readers(self) -> None:
+        """Ask for all that Redis was told of by now, and that a reader has."""
+        lasts = [self._evidence.marks, *[self._lasts(name) for name in self._readers]]
+        for key, last in itertools.chain.from_iterable([each.items() for each in lasts]):
+            self._evidence.ask(key, last)
 
     def _wait(self, client: redis.Redis) -> None:
-        """Give a bridge that runs the time to bring everywhere what the journal holds."""
+        """Give a bridge that runs the time to bring everywhere what any of them has."""
         deadline = time.monotonic() + self._seconds_max
         while self._is_behind() and time.monotonic() < deadline:
             self._tell("waiting for what is on its way")
@@ -139,34 +153,42 @@ class Audit:
             self._ask_marks(client)
 
     def _is_behind(self) -> bool:
-        evidence, places = self._evidence, self._places
-        known = [(EXEC_KINDS, evidence.marks)]
-        for name in places.kept():
-            with contextlib.suppress(*FAILURES):  # told when it is read
-                taken = places.taken(name)
-                known.append((KINDS[name], {key: spans.last for key, spans in taken.items()}))
-        return any(
-            lasts.get(key, 0) < last
-            for kinds, lasts in known
-            for key, last in evidence.ends.items()
-            if key[0] in kinds
-        )
+        evidence = self._evidence
+        if _lack(evidence.marks, self._journal, EXEC_KINDS):
+            return True
+        return any(_lack(self._lasts(name), evidence.ends, KINDS[name]) for name in self._readers)
+
+    def _lasts(self, name: str) -> dict[Key, int]:
+        """Return the last numbers that a reader has; none where they cannot be read: that is told
+        when all of it is."""
+        with contextlib.suppress(*FAILURES):
+            return {key: spans.last for key, spans in self._places.taken(name).items()}
+        return {}
 
     def _walk(self, client: redis.Redis) -> Iterator[Item]:
-        """Yield every entry of the streams. Raises redis.RedisError."""
+        """Yield every entry of the streams, the latest first: what is trimmed meanwhile is the
+        oldest. Raises redis.RedisError."""
         for kind, key in self._places.streams.items():
-            start = "-"
-            try:
-                while page := asked(client, "XRANGE", key, start, "+", "COUNT", PAGE_ENTRIES):
+            end = "+"
+            with self._telling(key):
+                while page := asked(client, "XREVRANGE", key, end, "-", "COUNT", PAGE_ENTRIES):
                     for entry_id, fields in page:
                         yield item_of(kind, entry_id.decode(), fields)
-                    start = f"({page[-1][0].decode()}"
-            except redis.exceptions.ResponseError as error:
-                self.problems.append(f"Redis: {key}: {error}")
+                    end = f"({page[-1][0].decode()}"
+
+    @contextlib.contextmanager
+    def _telling(self, key: str) -> Iterator[None]:
+        """Tell of a key that holds something else. Raises redis.RedisError for all but that."""
+        try:
+            yield
+        except redis.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            problem = f"Redis: {key}: {error}"
+            if problem not in self.problems:
+                self.problems.append(problem)
 
     def _read_ledger(self) -> None:
-        if "ledger" not in self._places.kept():
-            return
         self._tell("reading the ledger")
         view = LedgerView.read_only(self._places.ledger)
         try:
@@ -190,22 +212,33 @@ class Audit:
             view.close()
 
     def _read_archive(self) -> None:
-        directory = self._places.archive
-        if "archive" not in self._places.kept():
-            return
+        directory, tally = self._places.archive, Tally()
         try:
             items = (
-                item_of(record.kind, record.id, record.fields)
-                for record in archive_segments.records(directory)
+                item
+                for number in archive_segments.segment_numbers(directory)
+                for _, item in archive_segments.read_all(directory, number, tally)
             )
             self._take("archive", items)
-            tally = archive_segments.cursors(directory)
             self.notes.append(
                 f"archive: {tally.last} records in {tally.segment} segments, the chain is whole;"
                 f" head {tally.root.hex()}"
             )
         except archive_segments.Damaged as damaged:
             self.problems.append(f"archive: {damaged}")
+
+    def _note_others(self) -> None:
+        evidence = self._evidence
+        for (place, kind), count in sorted(evidence.foreign.items()):
+            stream = self._places.streams[kind]
+            self.notes.append(f"{place}: {count} entries of somebody else's in {stream}")
+        if evidence.newer:
+            self.notes.append(f"{evidence.newer} entries came meanwhile, and were not compared")
+
+
+def _lack(lasts: Mapping[Key, int], wanted: Mapping[Key, int], kinds: Sequence[str]) -> bool:
+    """Return whether something of these kinds is wanted and not reached."""
+    return any(lasts.get(key, 0) < last for key, last in wanted.items() if key[0] in kinds)
 
 
 def _judgement(row: Row) -> str:

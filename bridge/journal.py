@@ -424,7 +424,7 @@ class Journal:
         """
         bytes_max = self.limits.bytes_max + (0 if self.failure is None else size)
         while self.disk_bytes + size > bytes_max:
-            lack = self._lack(self.segments[0])
+            lack = self._lack(self.segments[0]) if self.segments else None
             if lack is None and len(self.segments) < 2:
                 lack = "there is one segment only"
             if lack is not None:

@@ -1,14 +1,14 @@
 """The ledger and the archive at work: a thread each inside the daemon, or alone in a process.
 
-A reader that fails is told of and tried again: trading does not depend on it, and what it lacks is
-kept for it by the journal.
+A reader that fails is told of and tried again. Trading goes on meanwhile: what it lacks is kept for
+it by the journal, until that reaches `journal.bytes_max`.
 """
 
 import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import structlog
 
 from bridge import archive_segments
 from bridge.archive import Archive, Head
+from bridge.archive_history import ArchiveHistory
 from bridge.core import contract
 from bridge.core.contract import ARCHIVE_KIND, EXEC_KINDS, Names
 from bridge.core.limits import DOLLARS, ZERO
@@ -27,12 +28,15 @@ from bridge.ledger_view import LedgerView
 from bridge.metrics import READERS, Metrics
 from bridge.preflight import client_of
 from bridge.reader import Reader
-from bridge.reading import History, Item, Taken
+from bridge.reading import History, Taken
 from bridge.settings import Config
 
 log = structlog.get_logger("nautilus_bridge.readers")
 
 RETRY_SECONDS: Final = 1.0
+# So many times as long as a look at the files took nobody looks again.
+LOOK_SHARE: Final = 50
+LOOK_SECONDS_MAX: Final = 60.0
 OBSERVE_SECONDS: Final = 1.0
 CATCH_UP_SECONDS_MAX: Final = 1.0
 FAILURES: Final = (Exit, OSError, sqlite3.Error)
@@ -58,9 +62,16 @@ class Places:
 
     def kept(self) -> list[str]:
         """Return which of the two there are, or should be."""
-        off = {"ledger": self.config.ledger.reader, "archive": self.config.archive.reader}
-        paths = {"ledger": self.ledger, "archive": self.archive}
-        return [name for name in READERS if off[name] != "off" or paths[name].exists()]
+        who = self.reader_of
+        return [name for name in READERS if who(name) != "off" or self.path_of(name).exists()]
+
+    def reader_of(self, name: str) -> str:
+        """Return who feeds one of the two: `inside`, `alone` or `off`."""
+        return self.config.ledger.reader if name == "ledger" else self.config.archive.reader
+
+    def path_of(self, name: str) -> Path:
+        """Return the file or folder of one of the two."""
+        return self.ledger if name == "ledger" else self.archive
 
     def taken(self, name: str) -> Taken:
         """Return what a reader has taken, read from its files, beside it.
@@ -74,14 +85,21 @@ class Places:
 
 
 class Feed:
-    """One reader and its sink, opened again after a failure."""
+    """One reader and its sink, opened again after a failure.
 
-    def __init__(self, name: str, places: Places, metrics: Metrics) -> None:
+    While another process feeds the sink, and always unless `is_ours`, what that has taken is read
+    from its files.
+    """
+
+    def __init__(
+        self, name: str, places: Places, metrics: Metrics, *, is_ours: bool = True
+    ) -> None:
         self.name = name
         self.failure: str | None = "not begun"
         self.said = "nothing taken"
         self._places = places
         self._metrics = metrics
+        self._is_ours = is_ours
         self._stopped = threading.Event()
         # What of it is durable, as it was behind the last step.
         self._durable: Taken = {}
@@ -109,45 +127,65 @@ class Feed:
 
         `tell` gets `said` after each step. Raises Exit, OSError, sqlite3.Error.
         """
-        config, sink = self._places.config, self._open()
-        try:
-            reader = Reader(
-                self._places.url,
-                sink,
-                self._places.streams,
-                self._histories(),
-                batch_entries_max=config.readers.batch_entries_max,
-            )
-            if isinstance(sink, Ledger):
-                reader.on_buried = lambda _: sink.mark_published()
-                reader.bury(sink.unpublished_dead())
-                reader.elsewhere = self._archived
-
-            def on_step() -> None:
+        with contextlib.closing(self._open()) as sink:
+            reader = self._reader(sink, tell)
+            self._counted, self._observed_at = (0, 0), 0.0
+            self._durable = _copy(sink.taken)
+            try:
+                reader.run(stopped, self._places.config.readers.linger_seconds)
+                _catch_up(reader)
+                self._observed_at = 0.0
                 self._on_step(reader, sink)
-                tell(self.said)
-
-            reader.on_step = on_step
-            self._counted = (0, 0)
-            self._durable, self.failure = _copy(sink.taken), None
-            self._metrics.reader_up[self.name].set(1)
-            log.info("reader.up", reader=self.name)
-            reader.run(stopped, config.readers.linger_seconds)
-            _catch_up(reader)
-            self._on_step(reader, sink)
-        finally:
-            self._metrics.reader_up[self.name].set(0)
-            sink.close()
+            finally:
+                self._metrics.reader_up[self.name].set(0)
+                self._count(reader)
 
     def _go_on(self) -> None:
         while not self._stopped.is_set():
-            try:
-                self.read(self._stopped)
-            except FAILURES as error:
-                if self.failure != str(error):
-                    self.failure = str(error)
-                    log.error("reader.failed", reader=self.name, problem=self.failure)
-                self._stopped.wait(RETRY_SECONDS)
+            if self._is_ours:
+                try:
+                    self.read(self._stopped)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+                    if self.failure != (said := str(error) or type(error).__name__):
+                        self.failure = said
+                        log.error("reader.failed", reader=self.name, problem=said)
+            if not self._stopped.is_set():
+                self._stopped.wait(self._look())
+
+    def _look(self) -> float:
+        """See what is durable by now; return how long to wait, so that looking costs little."""
+        began = time.monotonic()
+        with contextlib.suppress(*FAILURES):  # it is not there yet, or damaged: that is no less
+            self._durable = self._places.taken(self.name)
+        wanted = LOOK_SHARE * (time.monotonic() - began)
+        return min(max(RETRY_SECONDS, wanted), LOOK_SECONDS_MAX)
+
+    def _reader(self, sink: Archive | Ledger, tell: Callable[[str], None]) -> Reader:
+        places, archive = self._places, ArchiveHistory(self._places.archive)
+        histories: list[History] = [JournalHistory(places.journal)]
+        histories += [archive] if isinstance(sink, Ledger) else []
+        reader = Reader(
+            places.url,
+            sink,
+            places.streams,
+            histories,
+            batch_entries_max=places.config.readers.batch_entries_max,
+        )
+        if isinstance(sink, Ledger):
+            reader.elsewhere = archive.lasts
+            reader.on_buried = lambda _: sink.mark_published()
+            reader.bury(sink.unpublished_dead())
+
+        def on_step() -> None:
+            if self.failure is not None:
+                self.failure = None
+                self._metrics.reader_up[self.name].set(1)
+                log.info("reader.up", reader=self.name)
+            self._on_step(reader, sink)
+            tell(self.said)
+
+        reader.on_step = on_step
+        return reader
 
     def _open(self) -> Archive | Ledger:
         places, config = self._places, self._places.config
@@ -160,19 +198,6 @@ class Feed:
             head_records=config.archive.head_records,
             on_head=self._on_head,
         )
-
-    def _histories(self) -> list[History]:
-        found: list[History] = [JournalHistory(self._places.journal)]
-        if self.name == "ledger":
-            found.append(ArchiveHistory(self._places.archive))
-        return found
-
-    def _archived(self) -> dict[tuple[str, str], int]:
-        """Return the last numbers in the archive: a ledger that was lost comes back from there."""
-        try:
-            return {key: spans.last for key, spans in self._places.taken("archive").items()}
-        except OSError:
-            return {}  # there is none, or `archive verify` tells what is wrong with it
 
     def _on_head(self, head: Head) -> None:
         """Tell where the archive ends, in places that are not the archive."""
@@ -192,6 +217,13 @@ class Feed:
         if time.monotonic() < self._observed_at:
             return
         self._observed_at = time.monotonic() + OBSERVE_SECONDS
+        self._count(reader)
+        if isinstance(sink, Archive):
+            self._metrics.archive_records.set(sink.last)
+        else:
+            _observe_ledger(sink, self._metrics)
+
+    def _count(self, reader: Reader) -> None:
         metrics, name = self._metrics, self.name
         now = reader.taken, reader.dead
         counters = metrics.reader_taken, metrics.reader_dead
@@ -200,34 +232,18 @@ class Feed:
         self._counted = now
         metrics.reader_lag[name].set(reader.lag)
         metrics.reader_gaps[name].set(reader.gaps)
-        if isinstance(sink, Archive):
-            metrics.archive_records.set(sink.last)
-        else:
-            _observe_ledger(sink, metrics)
-
-
-class ArchiveHistory:
-    """The archive as a history for the ledger; empty where there is none."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def find(self, kind: str, producer: str, first: int, last: int) -> Iterator[Item]:
-        """As History.find."""
-        if self._directory.exists():
-            yield from archive_segments.find(self._directory, kind, producer, first, last)
 
 
 class Readers:
-    """The readers that a configuration has inside the daemon; what the others have taken is read
-    from their files."""
+    """The readers that a configuration has inside the daemon, and what those alone have taken."""
 
     def __init__(self, places: Places, metrics: Metrics) -> None:
-        config = places.config
-        who = {"ledger": config.ledger.reader, "archive": config.archive.reader}
-        self.feeds = [Feed(name, places, metrics) for name in READERS if who[name] == "inside"]
-        self._alone = [name for name in READERS if who[name] == "alone"]
-        self._places = places
+        who = {name: places.reader_of(name) for name in READERS}
+        self.feeds = [
+            Feed(name, places, metrics, is_ours=who[name] == "inside")
+            for name in READERS
+            if who[name] != "off"
+        ]
 
     def start(self) -> None:
         """Begin to read."""
@@ -242,16 +258,7 @@ class Readers:
 
     def is_taken(self, kind: str, producer: str, first: int, last: int) -> bool:
         """Return whether every reader that is to has these numbers. From any thread."""
-        span = kind, producer, first, last
-        if not all(feed.is_taken(*span) for feed in self.feeds):
-            return False
-        try:
-            return all(
-                kind not in KINDS[name] or _covers(self._places.taken(name), *span)
-                for name in self._alone
-            )
-        except FAILURES:
-            return False
+        return all(feed.is_taken(kind, producer, first, last) for feed in self.feeds)
 
 
 def _catch_up(reader: Reader) -> None:

@@ -31,14 +31,14 @@ def replay(
     from_ns: int,
     to_ns: int,
     speed: float,
-    source_url: str | None,
+    source_url: str,
 ) -> Iterator[str]:
     """Publish what happened in [from_ns, to_ns); yield how far it is.
 
     `speed` 1 is the pace of the events' own times, 0 none. `source_url`: the Redis that the archive
     was taken from. Raises Exit: TAKEN when the Redis at `url` is that, or holds one of the streams.
     """
-    streams = archive_segments.cursors(directory).streams
+    streams = archive_segments.cursors(directory).streams if directory.is_dir() else {}
     if not streams:
         raise Exit(exits.BAD_DATA, f"{directory} holds no archive; see archive.directory")
     client = client_of(url)
@@ -73,10 +73,10 @@ def moment(text: str) -> int:
 
 
 def _check_target(
-    client: redis.Redis, url: str, streams: Mapping[str, str], source_url: str | None
+    client: redis.Redis, url: str, streams: Mapping[str, str], source_url: str
 ) -> None:
     where = safe_url(url)
-    if source_url is not None and _run_id(client) == _run_id_at(source_url):
+    if _identity(client, url) == _identity_at(source_url):
         raise Exit(
             exits.TAKEN, f"--url: {where} is the Redis that the archive was taken from (redis.url)"
         )
@@ -84,19 +84,20 @@ def _check_target(
         if client.exists(key, scripts.mark_key(key)):
             raise Exit(
                 exits.TAKEN,
-                f"--url: {where} holds {key} already; name an empty Redis, or another database",
+                f"--url: {where} holds {key} already; name an empty Redis",
             )
 
 
-def _run_id(client: redis.Redis) -> str:
-    return str(client.info("server")["run_id"])
+def _identity(client: redis.Redis, url: str) -> str:
+    """Return who answers; by its address where it does not tell."""
+    return str(client.info("server").get("run_id") or safe_url(url))
 
 
-def _run_id_at(url: str) -> str | None:
+def _identity_at(url: str) -> str | None:
     """Return who answers at another address, None when nobody does."""
     client = client_of(url)
     try:
-        return _run_id(client)
+        return _identity(client, url)
     except (redis.RedisError, OSError):
         return None
     finally:

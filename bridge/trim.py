@@ -23,6 +23,8 @@ from bridge.reading import Place, digest_of
 
 START: Final = "0-0"
 PAGE_ENTRIES: Final = 1_000
+# A stream is looked at again when somebody writes to it meanwhile.
+LOOKS_MAX: Final = 1_000
 
 
 class Bound(NamedTuple):
@@ -32,10 +34,12 @@ class Bound(NamedTuple):
     why: str
 
 
-def trim(places: Places, *, older_seconds: float, is_rehearsal: bool) -> Iterator[str]:
-    """Yield what was removed of each stream, or with `is_rehearsal` what would be.
+def trim(places: Places, *, older_seconds: float, is_rehearsal: bool) -> tuple[list[str], int]:
+    """Return what was removed of each stream, or with `is_rehearsal` what would be, and the exit
+    code: FAILED when one of them is no stream.
 
-    Raises Exit: CONFIGURATION when nobody keeps what is to be removed.
+    Raises Exit: CONFIGURATION when nobody keeps what is to be removed; OSError, sqlite3.Error when
+    it cannot be told what they keep: nothing was removed then.
     """
     kept = places.kept()
     if not kept:
@@ -46,15 +50,23 @@ def trim(places: Places, *, older_seconds: float, is_rehearsal: bool) -> Iterato
         )
     readers = {name: _places_of(name, places) for name in kept}
     client = raw_client_of(places.url)
-    oldest = Bound(f"{int((time.time() - older_seconds) * 1000)}-0", "--older-than")
+    oldest = Bound(f"{max(0, int((time.time() - older_seconds) * 1000))}-0", "--older-than")
+    lines, code = [], exits.DONE
+    done = "would be removed" if is_rehearsal else "removed"
     try:
         for kind in EXEC_KINDS:
             known = {name: each.get(kind) for name, each in readers.items() if kind in KINDS[name]}
             key = places.streams[kind]
-            count, bound = _trim(client, key, oldest, known, is_rehearsal=is_rehearsal)
-            done = "would be removed" if is_rehearsal else "removed"
-            left = asked(client, "XLEN", key)
-            yield f"{key}: {count} entries {done}, {left} are there; bound: {bound.why}"
+            try:
+                count, bound = _trim(client, key, oldest, known, is_rehearsal=is_rehearsal)
+                left = asked(client, "XLEN", key)
+                lines.append(f"{key}: {count} entries {done}, {left} are there; bound: {bound.why}")
+            except redis.ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+                lines.append(f"{key}: left alone: {error}")
+                code = exits.FAILED
+        return lines, code
     except (redis.RedisError, OSError) as error:
         raise refusal_of(error, places.url) from None
     finally:
@@ -78,13 +90,15 @@ def _trim(
 ) -> tuple[int, Bound]:
     """Remove what may go of one stream, in one step with the look at it; return how many that were.
 
-    A stream that is written at that moment is looked at again. Raises redis.RedisError.
+    Raises redis.RedisError.
     """
     with client.pipeline() as pipe:
-        while True:
+        for _ in range(LOOKS_MAX):
             try:
                 pipe.watch(key)  # type: ignore[no-untyped-call]
                 bound = min([oldest, *_bounds(pipe, key, readers)], key=lambda b: id_key(b.id))
+                if id_key(bound.id) == id_key(START):
+                    return 0, bound
                 if is_rehearsal:
                     return _count_below(pipe, key, bound.id), bound
                 pipe.multi()
@@ -92,13 +106,16 @@ def _trim(
                 return int(pipe.execute()[0]), bound
             except redis.WatchError:
                 continue
+    return 0, Bound(START, "it never stands still: try again")
 
 
 def _bounds(client: redis.Redis, key: str, readers: Mapping[str, Place | None]) -> Iterator[Bound]:
     """Yield how far each of those who read a stream lets it be trimmed."""
     for name, place in readers.items():
-        holds = place is not None and _stands(client, key, place)
-        yield Bound(place.id if holds and place is not None else START, f"the {name}")
+        if place is not None and _stands(client, key, place):
+            yield Bound(place.id, f"the {name}")
+        else:
+            yield Bound(START, f"the {name}, which has to read it from its start")
     if not asked(client, "EXISTS", key):
         return
     for flat in asked(client, "XINFO", "GROUPS", key):

@@ -10,9 +10,11 @@ import pytest
 from bridge import archive_command, exits
 from bridge.archive_segments import records
 from bridge.archive_verify import verify
+from bridge.core import contract
 from bridge.exits import Exit
 from tests.bridge.archives import arcs, fill
 from tests.bridge.processes import ROOT, eventually
+from tests.servers import RedisServer
 
 WRITER = """
 import sys, pathlib
@@ -35,6 +37,21 @@ def test_whole(tmp_path: Path) -> None:
     ]
     lines, code = archive_command.report(tmp_path, [heads[-1].root.upper()], as_json=False)
     assert (lines[1], code) == ("all 1 heads are in it", exits.DONE)
+
+
+def test_the_last_head_of_redis(tmp_path: Path, redis_server: RedisServer) -> None:
+    """What was cut off behind the last head in exec:archive shows, when that Redis is named."""
+    assert archive_command.published(redis_server.url, "exec:archive") == []
+    for head in fill(tmp_path):
+        redis_server.client.xadd("exec:archive", contract.head(*head))
+    heads = archive_command.published(redis_server.url, "exec:archive")
+    assert archive_command.report(tmp_path, heads, as_json=False)[1] == exits.DONE
+
+    last = arcs(tmp_path)[-1]
+    last.write_bytes(b"".join(last.read_bytes().splitlines(keepends=True)[:-1]))
+    lines, code = archive_command.report(tmp_path, heads, as_json=False)
+    assert code == exits.FAILED
+    assert f"no record has the head {heads[0]}" in lines[0]
 
 
 def test_broken(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ ROWS: Final[Mapping[str, Row]] = {
         reader_faults.readers_trimmed,
     ),
     "fills_made_up": Row(
-        "provisional, replaced and late fills; SIGKILL of the daemon and of the ledger, torn journal",
+        "provisional, replaced and late fills; SIGKILL of daemon and ledger, torn journal",
         reader_faults.fills_made_up,
     ),
 }
