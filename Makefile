@@ -17,7 +17,9 @@ run: $(STAMP) ## run the demo until Ctrl-C; STRATEGY=module:Class and RATE=n (ev
 	    $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RATE),--rate '$(RATE)')
 
 test: $(STAMP) redis ## run the tests against a real redis-server
-	$(PYTEST) --numprocesses 3 --dist loadfile -m 'not slow' tests
+	$(PYTEST) --numprocesses 3 --dist loadfile -m 'not slow' tests \
+	    --ignore tests/chaos --ignore tests/bench
+	$(PYTEST) -m 'not slow' tests/chaos tests/bench  # they want the machine for themselves
 
 lint: $(STAMP) ## ruff, mypy, the import rules, no registry host or machine path in the tree
 	$(PY) -m ruff check .

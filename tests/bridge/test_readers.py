@@ -218,11 +218,13 @@ def test_who_is_waited_for(
 
 
 def test_a_look_at_the_files_is_rare(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How often the files of a reader alone are looked at depends on how long that takes."""
-    clock = iter([0.0, 2.0])
+    """How often the files of a reader alone are looked at depends on how long that takes, up to a
+    minute."""
+    clock = iter([0.0, 0.5, 1.0, 3.0])
     monkeypatch.setattr("bridge.readers.time.monotonic", lambda: next(clock))
     feed = Feed("ledger", kept.places, kept.metrics, is_ours=False)
-    assert feed._look() == pytest.approx(100.0)
+    assert feed._look() == pytest.approx(25.0)
+    assert feed._look() == pytest.approx(60.0)
 
 
 def test_the_journal_keeps_what_readers_lack(redis_server: RedisServer, tmp_path: Path) -> None:
