@@ -262,7 +262,10 @@ class Daemon:
         if problem is not None or self._controller is None:
             return problem or "ok"
         decision = self._controller.decision
-        return "ok" if decision.state is State.ACTIVE else f"{decision.state}: {decision.reason}"
+        if decision.state is not State.ACTIVE:
+            return f"{decision.state}: {decision.reason}"
+        down = self._readers.problem
+        return "ok" if down is None else f"ok, but not the books: {down}"
 
     async def _run_source(self, source: Source, controller: Controller) -> None:
         """Run the source once it is known what it may do. Raises Exit."""

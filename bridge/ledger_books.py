@@ -4,9 +4,11 @@ A fill is put on top of its book. Where it does not belong on top (it is late, o
 was made up in reconciliation) the book is built again from the fill table.
 """
 
+import contextlib
+import gc
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -137,8 +139,9 @@ class Books:
     def save(self, sums: Sums) -> None:
         """Write what the batch has changed; `sums` is what else it adds to the totals."""
         late = [kept for kept in self._touched.values() if kept.is_late]
-        while late:
-            late += self._build(late.pop())
+        with _collecting_nothing():
+            while late:
+                late += self._build(late.pop())
         for kept in self._touched.values():
             self._save(kept)
             settle, strategies = kept.book.terms.settle, kept.applied
@@ -276,6 +279,19 @@ class Books:
         self._database.executemany(SAVE_GAIN, [_row(kept.n, gain) for gain in kept.gains])
         values = (f"{kept.book.unlotted:f}", text_of(kept.front), kept.n)
         self._database.execute(SAVE_BOOK, values)
+
+
+@contextlib.contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    """Keep the garbage collector out of what makes many objects and no cycles: it stops the whole
+    process, and trading with it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def front_of(key: BookKey, text: str) -> Front:

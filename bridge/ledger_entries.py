@@ -38,12 +38,14 @@ def in_time[T](fills: list[tuple[Fill, T]]) -> list[tuple[Fill, T]]:
 
 def check_same(fill: Fill, known: tuple[str, ...]) -> None:
     """Raise Conflict when a fill is not the one that is known under its id."""
-    *place, qty, price, producer, seq, entry_id = known
-    is_same = place == [fill.account, fill.venue, fill.symbol, fill.side]
-    if not is_same or Decimal(qty) != fill.qty or Decimal(price) != fill.price:
+    *place, qty, price, fee, fee_ccy, producer, seq, entry_id = known
+    now = [fill.account, fill.venue, fill.symbol, fill.side]
+    amounts = Decimal(qty), Decimal(price), Decimal(fee)
+    same_fee = fee_ccy == fill.fee_ccy or not fill.fee
+    if place != now or amounts != (fill.qty, fill.price, fill.fee) or not same_fee:
         who = f"{producer} {seq}" if producer else f"entry {entry_id}"
         raise Conflict(
             f"conflict: fill_id {fill.fill_id} was told by {who} as {' '.join(place)} {qty} at"
-            f" {price}, now as {fill.account} {fill.venue} {fill.symbol} {fill.side}"
-            f" {fill.qty:f} at {fill.price:f}"
+            f" {price}, fee {fee} {fee_ccy}, now as {' '.join(now)} {fill.qty:f} at"
+            f" {fill.price:f}, fee {fill.fee:f} {fill.fee_ccy}"
         )

@@ -5,6 +5,7 @@ it by the journal, until that reaches `journal.bytes_max`.
 """
 
 import contextlib
+import itertools
 import sqlite3
 import threading
 import time
@@ -38,6 +39,7 @@ RETRY_SECONDS: Final = 1.0
 LOOK_SHARE: Final = 50
 LOOK_SECONDS_MAX: Final = 60.0
 OBSERVE_SECONDS: Final = 1.0
+NOT_BEGUN: Final = "not begun"
 CATCH_UP_SECONDS_MAX: Final = 1.0
 FAILURES: Final = (Exit, OSError, sqlite3.Error)
 KINDS: Final = {"ledger": Ledger.kinds, "archive": Archive.kinds}
@@ -61,9 +63,8 @@ class Places:
         self.heads = names.key(ARCHIVE_KIND)
 
     def kept(self) -> list[str]:
-        """Return which of the two there are, or should be."""
-        who = self.reader_of
-        return [name for name in READERS if who(name) != "off" or self.path_of(name).exists()]
+        """Return which of the two there should be."""
+        return [name for name in READERS if self.reader_of(name) != "off"]
 
     def reader_of(self, name: str) -> str:
         """Return who feeds one of the two: `inside`, `alone` or `off`."""
@@ -95,7 +96,7 @@ class Feed:
         self, name: str, places: Places, metrics: Metrics, *, is_ours: bool = True
     ) -> None:
         self.name = name
-        self.failure: str | None = "not begun"
+        self.failure: str | None = NOT_BEGUN
         self.said = "nothing taken"
         self._places = places
         self._metrics = metrics
@@ -106,6 +107,11 @@ class Feed:
         self._observed_at = 0.0
         self._counted = (0, 0)
         self._thread: threading.Thread | None = None
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it is to read, has tried, and cannot."""
+        return self._is_ours and self.failure not in (None, NOT_BEGUN)
 
     def start(self) -> None:
         """Read in a thread."""
@@ -131,6 +137,8 @@ class Feed:
             reader = self._reader(sink, tell)
             self._counted, self._observed_at = (0, 0), 0.0
             self._durable = _copy(sink.taken)
+            if isinstance(sink, Ledger):
+                self._take_foreign(sink)
             try:
                 reader.run(stopped, self._places.config.readers.linger_seconds)
                 _catch_up(reader)
@@ -187,6 +195,18 @@ class Feed:
         reader.on_step = on_step
         return reader
 
+    def _take_foreign(self, ledger: Ledger) -> None:
+        """Have a ledger that begins take what the archive holds of other writers: of these no
+        number tells that they are missing, and Redis may have been trimmed. Raises sqlite3.Error.
+        """
+        if ledger.places:
+            return
+        with contextlib.suppress(OSError):  # there is none, or `archive verify` tells
+            found = archive_segments.foreign(self._places.archive)
+            ours = (item for item in found if item.kind in ledger.kinds)
+            for items in itertools.batched(ours, self._places.config.readers.batch_entries_max):
+                ledger.take(items, {})
+
     def _open(self) -> Archive | Ledger:
         places, config = self._places, self._places.config
         if self.name == "ledger":
@@ -235,14 +255,17 @@ class Feed:
 
 
 class Readers:
-    """The readers that a configuration has inside the daemon, and what those alone have taken."""
+    """The readers that a configuration has inside the daemon, and what those alone have taken.
 
-    def __init__(self, places: Places, metrics: Metrics) -> None:
+    With `attached` nobody reads inside: a bridge in somebody else's node only waits for those alone.
+    """
+
+    def __init__(self, places: Places, metrics: Metrics, *, attached: bool = False) -> None:
         who = {name: places.reader_of(name) for name in READERS}
         self.feeds = [
             Feed(name, places, metrics, is_ours=who[name] == "inside")
             for name in READERS
-            if who[name] != "off"
+            if who[name] == "alone" or (who[name] == "inside" and not attached)
         ]
 
     def start(self) -> None:
@@ -255,6 +278,12 @@ class Readers:
         deadline = time.monotonic() + seconds_max
         for feed in self.feeds:
             feed.stop(max(0.0, deadline - time.monotonic()))
+
+    @property
+    def problem(self) -> str | None:
+        """Which of those inside does not read, and why; None when all do."""
+        down = [f"{feed.name}: {feed.failure}" for feed in self.feeds if feed.is_down]
+        return "; ".join(down) or None
 
     def is_taken(self, kind: str, producer: str, first: int, last: int) -> bool:
         """Return whether every reader that is to has these numbers. From any thread."""

@@ -26,8 +26,8 @@ from bridge.trim import trim
 
 STATUS_SECONDS: Final = 5.0
 TERMINAL_SECONDS_MAX: Final = 1.0
-UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-SPAN: Final = re.compile(r"(\d{1,9})([smhd]?)")
+UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+SPAN: Final = re.compile(r"(\d{1,9})([smhd])")
 FOREVER_NS: Final = 1 << 63
 
 type Call = Callable[[argparse.Namespace, Config], int]
@@ -40,7 +40,7 @@ def ledger(arguments: argparse.Namespace, settings: Config) -> int:
         return _follow("ledger", places)
     form = "json" if arguments.json else "csv" if arguments.csv else "table"
     lines, code = ledger_command.report(
-        places.ledger, form=form, by=arguments.by.split(","), gains=arguments.gains
+        places.ledger, form=form, by=[name.strip() for name in arguments.by.split(",")], gains=arguments.gains
     )
     return _print(lines, code)
 
@@ -93,7 +93,9 @@ def replayed(arguments: argparse.Namespace, settings: Config) -> int:
             for last in lines:
                 tell(last)
         except OSError as error:
-            raise Exit(exits.BAD_DATA, f"replay: {error}; {last or 'nothing'} before") from None
+            raise Exit(
+                exits.BAD_DATA, f"replay: {error}; published before it: {last or 'nothing'}"
+            ) from None
     return _print([last], exits.DONE)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import redis
 
 from bridge import archive_segments, exits
+from bridge.archive_tally import Tally
 from bridge.core import scripts
 from bridge.core.chain import Record
 from bridge.exits import Exit
@@ -20,6 +21,7 @@ from bridge.section import safe_url
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 BATCH_ENTRIES: Final = 500
+NS_DIGITS_MAX: Final = 19
 # A longer pause in what was recorded is not waited for.
 PAUSE_SECONDS_MAX: Final = 3600.0
 
@@ -38,7 +40,7 @@ def replay(
     `speed` 1 is the pace of the events' own times, 0 none. `source_url`: the Redis that the archive
     was taken from. Raises Exit: TAKEN when the Redis at `url` is that, or holds one of the streams.
     """
-    streams = archive_segments.cursors(directory).streams if directory.is_dir() else {}
+    streams = _streams(directory)
     if not streams:
         raise Exit(exits.BAD_DATA, f"{directory} holds no archive; see archive.directory")
     client = client_of(url)
@@ -104,6 +106,15 @@ def _identity_at(url: str) -> str | None:
         client.close()
 
 
+def _streams(directory: Path) -> Mapping[str, str]:
+    """Return the names of the streams by kind, empty where there is no archive."""
+    if not archive_segments.segment_path(directory, 1).exists():
+        return {}
+    tally = Tally()
+    next(archive_segments.read_all(directory, 1, tally), None)  # damage further on is met later
+    return tally.streams
+
+
 def _window(directory: Path, from_ns: int, to_ns: int) -> Iterator[tuple[int, Record]]:
     """Yield the records of a window, each with its time."""
     for record in archive_segments.records(directory):
@@ -117,26 +128,31 @@ def _time_of(record: Record) -> int:
     names = record.fields[::2]
     if b"ts_ns" in names:
         text = record.fields[2 * names.index(b"ts_ns") + 1]
-        if text.isdigit():
+        if text.isdigit() and len(text) <= NS_DIGITS_MAX:
             return int(text)
     return int(record.id.partition("-")[0] or 0) * 10**6
 
 
 def _batches(records: Iterable[tuple[int, Record]], speed: float) -> Iterator[Sequence[Record]]:
-    """Yield records together, each batch when it is due."""
+    """Yield records together, each batch when it is due; before damage all that is whole."""
     batch: list[Record] = []
     latest_ns, due = 0, time.monotonic()
-    for ts_ns, record in records:
-        # Times may go back by a little: what was told late happened before.
-        ahead = (ts_ns - latest_ns) / 1e9 / speed if speed and latest_ns else 0.0
-        latest_ns = max(latest_ns, ts_ns)
-        due += min(max(0.0, ahead), PAUSE_SECONDS_MAX)
-        pause = due - time.monotonic() if speed else 0.0
-        if batch and (pause > 0 or len(batch) == BATCH_ENTRIES):
+    try:
+        for ts_ns, record in records:
+            # Times may go back by a little: what was told late happened before.
+            ahead = (ts_ns - latest_ns) / 1e9 / speed if speed and latest_ns else 0.0
+            latest_ns = max(latest_ns, ts_ns)
+            due += min(max(0.0, ahead), PAUSE_SECONDS_MAX)
+            pause = due - time.monotonic() if speed else 0.0
+            if batch and (pause > 0 or len(batch) == BATCH_ENTRIES):
+                yield batch
+                batch = []
+            if pause > 0:
+                time.sleep(pause)
+            batch.append(record)
+    except archive_segments.Damaged:
+        if batch:
             yield batch
-            batch = []
-        if pause > 0:
-            time.sleep(pause)
-        batch.append(record)
+        raise
     if batch:
         yield batch

@@ -35,6 +35,7 @@ from bridge.lease import Lease
 from bridge.metrics import Metrics
 from bridge.preflight import prepare_redis, release
 from bridge.publisher import Publisher, PublisherThread
+from bridge.readers import Places, Readers
 from bridge.records import Records
 from bridge.settings import Config, MarketSettings
 
@@ -48,6 +49,7 @@ log = structlog.get_logger("nautilus_bridge.attach")
 
 DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
 DRAIN_SECONDS_MAX: Final = 5.0
+READERS_SECONDS_MAX: Final = 1.0
 
 
 class NautilusRedisBridge:
@@ -73,6 +75,7 @@ class NautilusRedisBridge:
         self._failure: Exception | None = None
         self._records: Records | None = None
         self._lease: Lease | None = None
+        self._readers: Readers | None = None
         self._stopped = False
 
     def register_fill_handler(self, handler: Handler) -> None:
@@ -195,6 +198,8 @@ class NautilusRedisBridge:
             return
         if self._lease is not None:
             await asyncio.to_thread(release, self._url, self._lease)
+        if self._readers is not None:
+            await asyncio.to_thread(self._readers.stop, READERS_SECONDS_MAX)
         records.close()
 
     @property
@@ -238,6 +243,10 @@ class NautilusRedisBridge:
                 seconds=settings.producer.lease_seconds,
                 uuid=self._records.journal.head.uuid,
             )
+            places = Places(settings, self._url, self._records.state)
+            self._readers = Readers(places, self.metrics, attached=True)
+            self._records.journal.is_taken = self._readers.is_taken
+            self._readers.start()
         publisher = make_publisher(
             settings,
             names,

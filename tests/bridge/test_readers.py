@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from bridge import journal_directory, ledger_tables, readers
 from bridge.archive import Archive
 from bridge.ledger import Ledger
+from bridge.ledger_view import LedgerView
 from bridge.metrics import Metrics
 from bridge.readers import KINDS, READERS, Feed, Places, Readers
 from tests.bridge.archives import arcs
@@ -215,6 +216,48 @@ def test_who_is_waited_for(
         eventually(lambda: both.is_taken(*span), "all have them")
         assert {name for name in READERS if kept.places.path_of(name).exists()} == wanted
         assert not both.is_taken("fills", kept.producer, 1, 3) or not wanted
+
+
+def test_who_attaches_reads_nothing(redis_server: RedisServer, tmp_path: Path) -> None:
+    """A bridge in somebody else's node waits for the readers alone, and for no others."""
+    kept = Kept(tmp_path, redis_server, ledger={"reader": "alone"})
+    kept.trade(2)
+    attached = Readers(kept.places, Metrics(), attached=True)
+    span = ("fills", kept.producer, 1, 2)
+    assert not attached.is_taken(*span)
+    with _running(attached):
+        kept.read("ledger")
+        eventually(lambda: attached.is_taken(*span), "the ledger has them")
+    assert not kept.places.archive.exists()
+
+
+def test_a_new_ledger_gets_back_the_fills_of_others(kept: Kept) -> None:
+    """What Redis has no more of other writers comes out of the archive, once."""
+    kept.trade(2)
+    theirs = fill(7, producer="").fields
+    pairs = dict(zip(theirs[::2], theirs[1::2], strict=True))
+    kept.client.xadd(FILLS, pairs)
+    kept.read()
+    kept.client.xtrim(FILLS, maxlen=0, approximate=False)
+    for path in kept.places.ledger.parent.glob("ledger.db*"):
+        path.unlink()
+    for _ in range(2):
+        kept.read("ledger")
+        with contextlib.closing(LedgerView.read_only(kept.places.ledger)) as view:
+            assert view.counts().fills == 3
+
+
+def test_a_reader_that_is_down_is_told(kept: Kept) -> None:
+    """Which one does not read, and why; not before it has tried."""
+    both = Readers(kept.places, kept.metrics)
+    assert both.problem is None
+    kept.places.archive.mkdir(parents=True)
+    holder = journal_directory.lock(kept.places.archive, "archive.directory")
+    with _running(both):
+        eventually(lambda: both.problem is not None, "it is told")
+        assert "archive: archive.directory: another" in str(both.problem)
+        os.close(holder)
+        eventually(lambda: both.problem is None, "it reads")
 
 
 def test_a_look_at_the_files_is_rare(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

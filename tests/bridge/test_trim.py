@@ -203,7 +203,7 @@ def test_what_cannot_be_read(kept: Kept, name: str) -> None:
     else:
         [path] = kept.places.archive.glob("*.arc")
         flip(path, path.stat().st_size // 2)
-    done = typed("trim", "--older-than", "0", **kept.settings)
+    done = typed("trim", "--older-than", "0s", **kept.settings)
     assert done.code == exits.BAD_DATA, done.out
     assert len(done.err.splitlines()) == 1
     assert kept.client.xlen(FILLS) == 8
