@@ -5,6 +5,7 @@ from the last manifest and the open segment. A kill at any byte leaves whole rec
 one begun, which the next `open` cuts off.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ class Head(NamedTuple):
     """A point of the chain, to be noted elsewhere: nothing up to it can be changed unseen.
 
     `first` and `last` are numbers of records, of this segment so far; `root` is the digest of the
-    last one, in hex: what `verify` takes as `--head`.
+    last one, in hex: what `verify` takes as `--head`. `archive` is the id of the archive.
     """
 
     segment: int
@@ -40,6 +41,7 @@ class Head(NamedTuple):
     last: int
     root: str
     ts_ns: int
+    archive: str
 
 
 class Archive:
@@ -55,6 +57,7 @@ class Archive:
         self,
         directory: Path,
         tally: Tally,
+        lock: int,
         *,
         segment_bytes: int,
         head_records: int,
@@ -63,12 +66,12 @@ class Archive:
         """See `open`."""
         self.directory = directory
         self._tally = tally
-        self._writer = Writer(directory, tally)
+        self._writer = Writer(directory, tally, lock)
         self._segment_bytes = segment_bytes
         self._head_records = head_records
         self._on_head = on_head
         self._published = tally.last
-        self._lock: int | None = None
+        self._lock: int | None = lock
         self._foreign: set[Key] | None = None
 
     @classmethod
@@ -87,29 +90,27 @@ class Archive:
         raise. Raises Exit: TAKEN when another process writes there, CONFIGURATION when it is an
         archive of other streams, BAD_DATA when it is damaged; OSError.
         """
-        lock = journal_directory.lock(directory, "archive.directory")
-        archive = None
-        try:
-            last = archive_segments.segment_numbers(directory).stop - 1
-            is_sealed = last == 0 or manifest_path(directory, last).exists()
-            number = last + 1 if is_sealed else last
-            archive = cls(
-                directory,
-                archive_segments.before(directory, number),
-                segment_bytes=segment_bytes,
-                head_records=head_records,
-                on_head=on_head,
-            )
-            archive._writer.resume(number, streams, is_begun=not is_sealed)
-            archive._lock = lock
+        with contextlib.ExitStack() as held:
+            lock = journal_directory.lock(directory, "archive.directory")
+            held.callback(os.close, lock)
+            try:
+                last = archive_segments.segment_numbers(directory).stop - 1
+                is_sealed = last == 0 or manifest_path(directory, last).exists()
+                number = last + 1 if is_sealed else last
+                archive = cls(
+                    directory,
+                    archive_segments.before(directory, number),
+                    lock,
+                    segment_bytes=segment_bytes,
+                    head_records=head_records,
+                    on_head=on_head,
+                )
+                held.callback(archive._writer.leave)
+                archive._writer.resume(number, streams, is_begun=not is_sealed)
+            except Damaged as damaged:
+                raise Exit(exits.BAD_DATA, f"{directory} is damaged: {damaged}") from None
+            held.pop_all()
             return archive
-        except Damaged as damaged:
-            raise Exit(exits.BAD_DATA, f"{directory} is damaged: {damaged}") from None
-        finally:
-            if archive is None or archive._lock is None:
-                if archive is not None:
-                    archive._writer.leave()
-                os.close(lock)
 
     @property
     def taken(self) -> Mapping[tuple[str, str], Spans]:
@@ -208,6 +209,7 @@ class Archive:
             last=tally.last,
             root=tally.root.hex(),
             ts_ns=time.time_ns(),
+            archive=tally.archive,
         )
         self._published = tally.last
         self._on_head(head)

@@ -19,6 +19,7 @@ from bridge.exits import Exit
 from bridge.preflight import asked, raw_client_of, refusal_of
 
 HEAD: Final = re.compile(r"[0-9a-fA-F]{64}")
+PAGE_HEADS: Final = 1_000
 
 
 def report(directory: Path, heads: Sequence[str] = (), *, as_json: bool) -> tuple[list[str], int]:
@@ -39,17 +40,24 @@ def report(directory: Path, heads: Sequence[str] = (), *, as_json: bool) -> tupl
     return list(_text(found, heads)), code
 
 
-def published(url: str, key: str) -> list[str]:
-    """Return the root of the last head in the stream `key`, if there is one. Raises Exit."""
+def published(url: str, key: str, archive: str) -> list[str]:
+    """Return the roots of an archive's heads in the stream `key`, oldest first. Raises Exit."""
     client = raw_client_of(url)
+    roots, start = [], "-"
     try:
-        found = asked(client, "XREVRANGE", key, "+", "-", "COUNT", 1)
+        while page := asked(client, "XRANGE", key, start, "+", "COUNT", PAGE_HEADS):
+            heads = [dict(itertools.batched(fields, 2)) for _, fields in page]
+            roots += [
+                head.get(b"root", b"").decode(errors="replace")
+                for head in heads
+                if head.get(b"archive") == archive.encode()
+            ]
+            start = "(" + page[-1][0].decode()
     except (redis.RedisError, OSError) as error:
         raise refusal_of(error, url) from None
     finally:
         client.close()
-    heads = [dict(itertools.batched(fields, 2)) for _, fields in found]
-    return [head[b"root"].decode() for head in heads if b"root" in head]
+    return [root for root in roots if HEAD.fullmatch(root)]
 
 
 def _text(found: Report, heads: Sequence[str]) -> Iterator[str]:
@@ -65,4 +73,7 @@ def _text(found: Report, heads: Sequence[str]) -> Iterator[str]:
     if heads:
         yield f"all {len(heads)} heads are in it"
     else:
-        yield "no --head was given: records that were cut off at the end would not be seen"
+        yield (
+            "no head is known, by --head or from exec:archive of --url: records that were cut off"
+            " at the end would not be seen"
+        )

@@ -20,13 +20,15 @@ from bridge.reading import Item, Place, digest_of, item_of
 
 READ_BYTES: Final = 1 << 20
 NAME: Final = re.compile(r"\d{10}\.(arc|json)")
+# What a kill leaves of a line, and a power cut: zeros where blocks of the last write were to be.
+BEGUN: Final = re.compile(rb"[ -~]*(\t[0-9a-f]{0,64})?\0*")
 
 
 class Damaged(OSError):
     """An archive does not hold what was written to it: where that begins, and why.
 
     `record` is None where a head or a manifest is concerned; then `line` is 1, or 0 for a manifest.
-    `is_torn`: what stands there is the begin of a line, at the end of the file.
+    `is_torn`: what stands there is the begin of a line, at the end of the file, zeros behind it.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ def read(directory: Path, number: int, tally: Tally) -> Iterator[tuple[Record, I
                     tally.count(item, len(whole), root)
                     yield record, item
             except (ValueError, AttributeError) as error:
-                torn = not whole.endswith(b"\n")
+                torn = BEGUN.fullmatch(whole) is not None
                 raise Damaged(
                     path,
                     "it ends within the line" if torn else str(error),
@@ -153,6 +155,15 @@ def records(directory: Path, from_segment: int = 1) -> Iterator[Record]:
     for number in segment_numbers(directory)[from_segment - 1 :]:
         for record, _ in read_all(directory, number, tally):
             yield record
+
+
+def begun(directory: Path) -> Tally:
+    """Return what the first line of an archive tells: its id and its streams; nothing where there
+    is none. Raises Damaged, OSError."""
+    tally = Tally()
+    if segment_path(directory, 1).exists():
+        next(read_all(directory, 1, tally), None)  # damage further on is met later
+    return tally
 
 
 def cursors(directory: Path) -> Tally:

@@ -82,8 +82,7 @@ def verify(directory: Path, heads: Sequence[str] = ()) -> Report:
         if unseen:
             raise Damaged(
                 segment_path(directory, max(last, 1)),
-                f"no record has the head {min(unseen).hex()}: the archive is cut off here, or it"
-                " is another one",
+                _lacking([head for head in heads if bytes.fromhex(head) in unseen]),
                 line=tally.lines + 1,
                 offset=tally.size,
             )
@@ -97,6 +96,15 @@ def verify(directory: Path, heads: Sequence[str] = ()) -> Report:
         )
     report.archive, report.records, report.root = tally.archive, tally.last, tally.root.hex()
     return report
+
+
+def _lacking(heads: Sequence[str]) -> str:
+    """Return what is wrong when these heads are in no record."""
+    rest = f" and {len(heads) - 1} more" if len(heads) > 1 else ""
+    return (
+        f"no record has the head {heads[0]}{rest}: records were cut off, here or before others"
+        " were written, or the archive is another one"
+    )
 
 
 def _verify_segment(

@@ -1,6 +1,7 @@
 """The open segment of the archive: appended to, sealed, and taken over after any kill."""
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -8,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
+
+import structlog
 
 from bridge import archive_segments, exits, journal_directory
 from bridge.archive_segments import Damaged, manifest_path, segment_path
@@ -17,18 +20,21 @@ from bridge.exits import Exit
 from bridge.reading import Item
 from bridge.segments import write_at
 
+log = structlog.get_logger("nautilus_bridge.archive")
+
 READ_ONLY: Final = 0o444
 
 
 class Writer:
     """Writes behind the last record. `tally` is what is durable; nothing else counts.
 
-    Whoever has it holds the folder's lock.
+    `lock` is the descriptor that holds the folder.
     """
 
-    def __init__(self, directory: Path, tally: Tally) -> None:
+    def __init__(self, directory: Path, tally: Tally, lock: int) -> None:
         self.directory = directory
         self.tally = tally
+        self._lock = lock
         # What a kill had left of a line, cut off by `resume`.
         self.torn_bytes = 0
         # The open segment, None until it is begun.
@@ -51,6 +57,9 @@ class Writer:
                 f"archive.directory: {self.directory} is the archive of other streams:"
                 f" {', '.join(tally.streams.values())}; name another folder",
             )
+        if self.torn_bytes:
+            told = {"directory": str(self.directory), "dropped_bytes": self.torn_bytes}
+            log.warning("archive.torn", segment=number, after_record=tally.last, **told)
         if tally.segment < number:
             self.begin()
             return
@@ -61,12 +70,7 @@ class Writer:
     def _scan(self, number: int) -> None:
         """Count in what the open segment holds. Raises Damaged, OSError."""
         tally, path = self.tally, segment_path(self.directory, number)
-        try:
-            archive_segments.take_in(self.directory, number, tally)
-        except Damaged as damaged:
-            # A power cut may leave zeros where a block of the last write was to be.
-            if b"\0" not in path.read_bytes()[damaged.offset :]:
-                raise
+        archive_segments.take_in(self.directory, number, tally)
         end = tally.size if tally.segment == number else 0
         self.torn_bytes = path.stat().st_size - end
 
@@ -89,6 +93,7 @@ class Writer:
         try:
             write_at(descriptor, b"".join(lines), tally.size)
             os.fdatasync(descriptor)
+            self._check()
         except OSError:
             with contextlib.suppress(OSError):
                 self._cut()
@@ -97,15 +102,29 @@ class Writer:
             tally.count(item, len(line), root)
 
     def _cut(self) -> None:
-        """Cut off what was written and does not count. Raises OSError."""
-        descriptor = self._descriptor
+        """Cut off what was written and does not count. Raises Damaged, OSError."""
+        descriptor, tally = self._descriptor, self.tally
         assert descriptor is not None
-        if os.fstat(descriptor).st_size != self.tally.size:
-            os.ftruncate(descriptor, self.tally.size)
+        size = os.fstat(descriptor).st_size
+        if size < tally.size:
+            path = segment_path(self.directory, tally.segment)
+            raise Damaged(path, f"it had {tally.size} bytes", line=tally.lines, offset=size)
+        if size > tally.size:
+            os.ftruncate(descriptor, tally.size)
+
+    def _check(self) -> None:
+        """Raise OSError when what is open is not what stands in the folder: removed, replaced."""
+        opened = {self.directory / journal_directory.LOCK: self._lock}
+        if self._descriptor is not None:
+            opened[segment_path(self.directory, self.tally.segment)] = self._descriptor
+        for path, descriptor in opened.items():
+            if not os.path.samestat(path.stat(), os.fstat(descriptor)):
+                raise OSError(errno.ESTALE, "it was replaced by another file", str(path))
 
     def begin(self) -> None:
         """Begin the next segment. Raises OSError; it can be called again then."""
         tally = self.tally
+        self._check()
         if tally.segment:
             self._freeze(tally.segment)
         text = tally.next_head(time.time_ns())
@@ -128,6 +147,8 @@ class Writer:
         Called behind an `append` that returned: nothing is in the file that does not count.
         """
         tally = self.tally
+        self._cut()
+        self._check()
         path = manifest_path(self.directory, tally.segment)
         text = json.dumps(tally.as_manifest(time.time_ns())).encode() + b"\n"
         fresh = path.with_suffix(".json.new")

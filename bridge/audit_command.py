@@ -15,6 +15,7 @@ import redis
 from bridge import archive_segments, exits
 from bridge.archive_tally import Tally
 from bridge.audit import PLACES, Count, Evidence, Key, Row
+from bridge.audit_marks import info_of, rewound
 from bridge.core import scripts
 from bridge.core.contract import EXEC_KINDS
 from bridge.history import JournalHistory
@@ -53,6 +54,9 @@ class Audit:
         # Readers that have something to show, and what the journal holds: it is to be in Redis.
         self._readers = [name for name in places.kept() if places.path_of(name).exists()]
         self._journal: dict[Key, int] = {}
+        # Where an archive differs from journal and Redis, that is told of in any case.
+        if "archive" in self._readers:
+            self._evidence.kept_by = ("ledger", "archive")
         self._seconds_max = seconds_max
         self._tell = tell
 
@@ -67,7 +71,9 @@ class Audit:
         self._journal = dict(evidence.ends)
         client = raw_client_of(places.url)
         try:
+            self._ask_last_ids(client)
             self._ask_marks(client)
+            self._compare_marks(client)
             self._ask_readers()
             self._wait(client)
             self._take("redis", self._walk(client))
@@ -130,6 +136,26 @@ class Audit:
     def _follow(self, place: str, counts: Iterator[int]) -> None:
         for count in counts:
             self._tell(f"reading {place}: {count:,} entries")
+
+    def _ask_last_ids(self, client: redis.Redis) -> None:
+        """Note how far the streams reach now. Before the marks: these know of all up to there."""
+        for kind, key in self._places.streams.items():
+            with self._telling(key):
+                if info := info_of(client, key):
+                    self._evidence.last_ids[kind] = info[b"last-generated-id"].decode()
+
+    def _compare_marks(self, client: redis.Redis) -> None:
+        """Tell of streams that are not what their marks were taken from."""
+        for key in self._places.streams.values():
+            marks: dict[bytes, bytes] = {}
+            with self._telling(scripts.mark_key(key)):
+                flat = asked(client, "HGETALL", scripts.mark_key(key))
+                marks |= itertools.batched(flat, 2)
+            with self._telling(key):
+                for producer, text in sorted(marks.items()):
+                    if not producer.startswith(b"owner:") and (said := rewound(client, key, text)):
+                        self.problems.append(f"Redis: {key} {said}")
+                        break
 
     def _ask_marks(self, client: redis.Redis) -> None:
         """Ask Redis how far it was told to be, of every producer, those without journal too."""
@@ -194,9 +220,12 @@ class Audit:
         try:
             view.freeze()
             self._evidence.open("ledger")
-            for kind in view.kinds:
-                for producer, seq, digest in view.digests(kind):
-                    self._evidence.note("ledger", (kind, producer), seq, digest)
+            try:
+                for kind in view.kinds:
+                    for entry in view.entries(kind):
+                        self._evidence.note("ledger", (kind, entry.producer), *entry[1:])
+            except (ArithmeticError, TypeError, ValueError) as error:
+                self.problems.append(f"ledger: it holds what no ledger writes: {error}")
             counts = view.counts()
             self.notes.append(
                 f"ledger: {counts.fills} fills, {counts.provisional} of them provisional,"
@@ -232,6 +261,16 @@ class Audit:
         for (place, kind), count in sorted(evidence.foreign.items()):
             stream = self._places.streams[kind]
             self.notes.append(f"{place}: {count} entries of somebody else's in {stream}")
+        for kind, count in evidence.changed_foreign().items():
+            if count:
+                self.problems.append(
+                    f"ledger: {count} entries of somebody else's in {self._places.streams[kind]}"
+                    " are not what they were"
+                )
+        for (kind, producer), spans in sorted(evidence.named.items()):
+            stream = self._places.streams.get(kind, kind)
+            named = Count(len(spans), next(iter(spans))[0])
+            self.notes.append(f"{stream}: {named} of {producer} will never come: it says so itself")
         if evidence.newer:
             self.notes.append(f"{evidence.newer} entries came meanwhile, and were not compared")
 

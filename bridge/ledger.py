@@ -5,6 +5,7 @@ doubles nothing. A fill is booked once, whoever tells it and however often.
 """
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,9 +37,12 @@ from bridge.reading import Dead, Item, Place, Taken, digest_of
 FILLS: Final = "fills"
 FUNDING: Final = "exec_funding"
 NAMES: Final = ("account", "venue", "symbol", "ccy")
+# The database, what was committed last, and the lock.
+FILES: Final = ("", "-wal", ".lock")
 
 KNOWN_FILL: Final = """
-SELECT account, venue, symbol, side, qty, price, producer, seq, id FROM fill WHERE fill_id = ?
+SELECT account, venue, symbol, side, qty, price, fee, fee_ccy, producer, seq, id FROM fill
+WHERE fill_id = ?
 """
 KNOWN_FOREIGN: Final = "SELECT 1 FROM fill WHERE fill_id = ? AND digest = ? AND producer = ''"
 KNOWN_FUNDING: Final = "SELECT 1 FROM funding WHERE producer = '' AND id = ? AND digest = ?"
@@ -63,7 +67,7 @@ class Ledger(LedgerView):
 
     name = "ledger"
 
-    def __init__(self, database: sqlite3.Connection, lock: int) -> None:
+    def __init__(self, database: sqlite3.Connection, lock: int, path: Path) -> None:
         super().__init__(database)
         self._lock = lock
         self._is_loaded = True
@@ -71,6 +75,9 @@ class Ledger(LedgerView):
         self._taken: dict[tuple[str, str], Spans] = {}
         self._places: dict[str, Place] = {}
         self._load()
+        # What is open; SQLite would go on writing to files that stand nowhere any more.
+        files = [Path(f"{path}{end}") for end in FILES]
+        self._files = {file: file.stat() for file in files}
 
     @classmethod
     def open(cls, path: Path, streams: Mapping[str, str]) -> Self:
@@ -85,7 +92,7 @@ class Ledger(LedgerView):
             database = ledger_tables.opened(path, streams)
             held.callback(database.close)
             try:
-                ledger = cls(database, lock)
+                ledger = cls(database, lock, path)
             except sqlite3.OperationalError:
                 raise
             except sqlite3.DatabaseError as error:
@@ -123,10 +130,11 @@ class Ledger(LedgerView):
         """Book entries and note the places, in one transaction.
 
         What was taken before is passed over. Returns what cannot be used. After an error nothing
-        of it has happened. Raises sqlite3.Error.
+        of it has happened, or all of it, in a file that was removed. Raises sqlite3.Error, OSError.
         """
         self._refresh()
         try:
+            self._check()
             self._database.execute("BEGIN IMMEDIATE")
             dead = self._book(items)
             for kind, producer in {(item.kind, item.producer) for item in items}:
@@ -136,6 +144,7 @@ class Ledger(LedgerView):
                 [(kind, *place) for kind, place in places.items()],
             )
             self._database.execute("COMMIT")
+            self._check()
         except BaseException:
             self._is_loaded = False
             with contextlib.suppress(sqlite3.Error):  # the next one tries again
@@ -167,6 +176,12 @@ class Ledger(LedgerView):
         if not self._is_loaded:
             self._roll_back()
             self._load()
+
+    def _check(self) -> None:
+        """Raise OSError when what is open is not what stands there: removed, or replaced."""
+        for path, opened in self._files.items():
+            if not os.path.samestat(path.stat(), opened):
+                raise OSError(errno.ESTALE, "it was replaced by another file", str(path))
 
     def _roll_back(self) -> None:
         if self._database.in_transaction:

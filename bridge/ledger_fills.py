@@ -56,12 +56,19 @@ def fills_of(
         )  # fmt: skip
 
 
-def booked_again(database: sqlite3.Connection) -> Iterator[tuple[Booked, dict[str, str]]]:
-    """Yield every book as built from the fill table alone, with the strategies of its fills."""
+def booked_again(
+    database: sqlite3.Connection,
+) -> Iterator[tuple[Booked, list[Fill], list[Fill]]]:
+    """Yield every book as built from the fill table alone, with its fills, and those of others
+    that pay from it. Raises ValueError when fills do not belong to one book."""
     holders: dict[Pair, int] = {}
-    books = [n for (n,) in database.execute("SELECT n FROM book ORDER BY symbol")]
-    for n in books:
-        _, fill = next(fills_of(database, f"{OF_BOOK} LIMIT 1", n))
+    books = []
+    for (n,) in database.execute("SELECT n FROM book ORDER BY symbol").fetchall():
+        found = next(fills_of(database, f"{OF_BOOK} LIMIT 1", n), None)
+        if found is None:
+            continue  # nobody books nothing
+        books.append(n)
+        _, fill = found
         if (pair := holds(fill)) is not None:
             holders.setdefault(pair, n)
     held = {n: pair for pair, n in holders.items()}
@@ -70,8 +77,7 @@ def booked_again(database: sqlite3.Connection) -> Iterator[tuple[Booked, dict[st
         idle |= bookings.book(*_of_book(database, n, held)).states.keys()
     for n in books:
         fills, payments = _of_book(database, n, held)
-        strategies = {fill.fill_id: fill.strategy_id for fill in (*fills, *payments)}
-        yield bookings.book(fills, payments, idle), strategies
+        yield bookings.book(fills, payments, idle), fills, payments
 
 
 def _of_book(

@@ -98,6 +98,17 @@ class Unbooked(NamedTuple):
     price: Decimal
 
 
+class Entry(NamedTuple):
+    """An entry as it was taken; `seq` is 0 for somebody else's. `values` are those of the kind's
+    fields, in the order of the contract; empty when it was not booked."""
+
+    producer: str
+    seq: int
+    id: str
+    digest: bytes
+    values: Sequence[bytes]
+
+
 class Counts(NamedTuple):
     """How many there are. `fills` are all in the fill table, also those that do not count;
     `unlotted` counts books; `dead` has all, `own_dead` those of ours, `conflicts` those with a
@@ -150,19 +161,21 @@ UNBOOKED: Final = f"""
 SELECT account, venue, symbol, state, fill_id, qty, price FROM fill WHERE state != '{COUNTED}'
 ORDER BY account, venue, symbol, n
 """
-DIGESTS: Final = {
-    "fills": """
-        SELECT producer, seq, digest FROM fill WHERE producer != '' UNION ALL
-        SELECT producer, seq, digest FROM duplicate WHERE producer != '' UNION ALL
-        SELECT producer, seq, digest FROM dead WHERE kind = 'fills' AND producer != ''
-        ORDER BY 1, 2
-    """,
-    "exec_funding": """
-        SELECT producer, seq, digest FROM funding WHERE producer != '' UNION ALL
-        SELECT producer, seq, digest FROM dead WHERE kind = 'exec_funding' AND producer != ''
-        ORDER BY 1, 2
-    """,
+# What was booked, with its fields as they are kept, and what was not.
+BOOKED: Final = {
+    kind: f"""
+SELECT producer, seq, id, digest, {", ".join([f"CAST({name} AS BLOB)" for name in names])}
+FROM {table}
+"""
+    for kind, table, names in (
+        ("fills", "fill", ledger_tables.FILL_FIELDS),
+        ("exec_funding", "funding", ledger_tables.FUNDING_FIELDS),
+    )
 }
+NOT_BOOKED: Final = """
+SELECT producer, seq, id, digest FROM dead WHERE kind = ? AND producer != ''
+"""
+DUPLICATES: Final = "SELECT producer, seq, id, digest FROM duplicate"
 COUNTS: Final = f"""
 SELECT (SELECT ifnull(max(n), 0) FROM fill), (SELECT ifnull(max(n), 0) FROM funding),
     (SELECT count(*) FROM fill WHERE provisional = '1'),
@@ -246,7 +259,17 @@ class LedgerView:
 
     def digests(self, kind: str) -> Iterator[tuple[str, int, bytes]]:
         """Yield (producer, seq, digest) of all that was taken, rising; not of somebody else's."""
-        yield from self._database.execute(DIGESTS[kind])
+        own = [each for each in self.entries(kind) if each.producer]
+        yield from sorted([(each.producer, each.seq, each.digest) for each in own])
+
+    def entries(self, kind: str) -> Iterator[Entry]:
+        """Yield all that was taken, in any order; what was not booked only when it is ours."""
+        for producer, seq, entry_id, digest, *values in self._database.execute(BOOKED[kind]):
+            yield Entry(producer, seq, entry_id, digest, values)
+        for row in self._database.execute(NOT_BOOKED, (kind,)):
+            yield Entry._make((*row, ()))
+        for row in self._database.execute(DUPLICATES) if kind == "fills" else ():
+            yield Entry._make((*row, ()))
 
     def state(self) -> State:
         """Return what the tables say, to be compared with `rebuilt`."""

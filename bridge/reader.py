@@ -36,6 +36,7 @@ log = structlog.get_logger("nautilus_bridge.reader")
 FIRST_PAGE_ENTRIES: Final = 16
 PAGE_BYTES_MAX: Final = 1 << 22
 GAP_SECONDS: Final = 60.0
+SEARCH_SECONDS_MAX: Final = 1.0
 
 
 class Reader:
@@ -72,6 +73,7 @@ class Reader:
         self._cursors: dict[tuple[str, str], Cursor] = {}
         self._told: dict[tuple[str, str], Spans] = {}
         self._search_at = 0.0
+        self._searched = ("", "", 0)
 
     def run(self, stopped: threading.Event, linger_seconds: float = 0.1) -> None:
         """Read until `stopped`; waits for Redis as long as that takes. Raises what `step` raises
@@ -321,16 +323,28 @@ class Reader:
             log.info("reader.filled", sink=self.sink.name, **names, entries=found)
 
     def _search_again(self) -> None:
-        """Look once more for what is missing: a history may have it by now."""
+        """Look once more for what is missing: a history may have it by now.
+
+        After a second the next step goes on with the rest.
+        """
         if not self._search_at:
-            for (kind, producer), last in self.elsewhere().items():
-                if kind in self._keys and (kind, producer) not in self._cursors:
-                    self._fill(kind, producer, 1, last)
-        self._search_at = time.monotonic() + GAP_SECONDS
-        for (kind, producer), cursor in list(self._cursors.items()):
+            for key, last in self.elsewhere().items():
+                if key[0] in self._keys and key not in self._cursors:
+                    self._cursors[key] = Cursor(last)
+            self._search_at = time.monotonic()
+            self._searched = ("", "", 0)
+        deadline = time.monotonic() + SEARCH_SECONDS_MAX
+        for kind, producer in sorted(self._cursors):
             taken = self.sink.taken.get((kind, producer), Spans())
-            for first, last in taken.holes(cursor.last):
+            for first, last in taken.holes(self._cursor(kind, producer).last):
+                if (kind, producer, last) <= self._searched:
+                    continue
                 self._fill(kind, producer, first, last)
+                self._searched = (kind, producer, last)
+                if time.monotonic() > deadline:
+                    return
+        self._searched = ("", "", 0)
+        self._search_at = time.monotonic() + GAP_SECONDS
 
     def _tell_gap(self, kind: str, producer: str, first: int, last: int) -> None:
         told = self._told.setdefault((kind, producer), Spans())

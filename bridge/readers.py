@@ -257,7 +257,7 @@ class Feed:
 class Readers:
     """The readers that a configuration has inside the daemon, and what those alone have taken.
 
-    With `attached` nobody reads inside: a bridge in somebody else's node only waits for those alone.
+    With `attached` nobody reads inside: a bridge in somebody else's node waits for those alone.
     """
 
     def __init__(self, places: Places, metrics: Metrics, *, attached: bool = False) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bridge import archive_command, control_command, exits, ledger_command, log
+from bridge import archive_command, archive_segments, control_command, exits, ledger_command, log
 from bridge.audit_command import Audit, report
 from bridge.exits import Exit
 from bridge.metrics import Metrics
@@ -40,7 +40,10 @@ def ledger(arguments: argparse.Namespace, settings: Config) -> int:
         return _follow("ledger", places)
     form = "json" if arguments.json else "csv" if arguments.csv else "table"
     lines, code = ledger_command.report(
-        places.ledger, form=form, by=[name.strip() for name in arguments.by.split(",")], gains=arguments.gains
+        places.ledger,
+        form=form,
+        by=[name.strip() for name in arguments.by.split(",")],
+        gains=arguments.gains,
     )
     return _print(lines, code)
 
@@ -52,7 +55,8 @@ def archive(arguments: argparse.Namespace, settings: Config) -> int:
         return _follow("archive", places)
     heads = list(arguments.head)
     if arguments.url:
-        heads += archive_command.published(places.url, places.heads)
+        known = archive_segments.begun(places.archive)
+        heads += archive_command.published(places.url, places.heads, known.archive)
     return _print(*archive_command.report(places.archive, heads, as_json=arguments.json))
 
 

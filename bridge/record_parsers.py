@@ -91,7 +91,7 @@ def parsers(commands: Any) -> Iterator[argparse.ArgumentParser]:
     archive.add_argument("--json", action="store_true", help="for programs")
     archive.add_argument("--follow", action="store_true", help="feed it, until Ctrl-C")
     archive.add_argument(
-        "--url", help="a Redis whose last head in exec:archive must be in it; to --follow: the one"
+        "--url", help="a Redis whose heads in exec:archive must be in it; to --follow: the one"
     )
     yield archive
     audit = add("audit", "do journal, Redis, ledger and archive agree?", AUDIT_CODES)

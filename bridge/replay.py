@@ -12,7 +12,6 @@ from typing import Final
 import redis
 
 from bridge import archive_segments, exits
-from bridge.archive_tally import Tally
 from bridge.core import scripts
 from bridge.core.chain import Record
 from bridge.exits import Exit
@@ -40,7 +39,7 @@ def replay(
     `speed` 1 is the pace of the events' own times, 0 none. `source_url`: the Redis that the archive
     was taken from. Raises Exit: TAKEN when the Redis at `url` is that, or holds one of the streams.
     """
-    streams = _streams(directory)
+    streams = archive_segments.begun(directory).streams
     if not streams:
         raise Exit(exits.BAD_DATA, f"{directory} holds no archive; see archive.directory")
     client = client_of(url)
@@ -104,15 +103,6 @@ def _identity_at(url: str) -> str | None:
         return None
     finally:
         client.close()
-
-
-def _streams(directory: Path) -> Mapping[str, str]:
-    """Return the names of the streams by kind, empty where there is no archive."""
-    if not archive_segments.segment_path(directory, 1).exists():
-        return {}
-    tally = Tally()
-    next(archive_segments.read_all(directory, 1, tally), None)  # damage further on is met later
-    return tally.streams
 
 
 def _window(directory: Path, from_ns: int, to_ns: int) -> Iterator[tuple[int, Record]]:

@@ -236,7 +236,7 @@ STREAMS: Mapping[str, Stream] = {
                 "root": FieldType("^[0-9a-f]{64}$", "SHA-256, hexadecimal"),
                 "ts_ns": NS,
             },
-            {},
+            {"archive": NAME},
         ),
         Stream(
             "quotes",
@@ -331,13 +331,14 @@ def hole(stream: str, producer: str, first: int, last: int, ts_ns: int) -> Entry
 
 
 def head(
-    segment: int, records: int, first: int, last: int, root: str, ts_ns: int
+    segment: int, records: int, first: int, last: int, root: str, ts_ns: int, archive: str
 ) -> dict[str, str]:
     """Return what the archive publishes of itself: where it ends, and the digest that proves it.
 
-    `records` is how many the segment holds so far, `first` and `last` are their numbers.
+    `records` is how many the segment holds so far, `first` and `last` are their numbers, `archive`
+    is its id.
     """
-    values = (segment, records, first, last, root, ts_ns)
+    values = (segment, records, first, last, root, ts_ns, archive)
     return dict(zip(STREAMS[ARCHIVE_KIND].names, map(str, values), strict=True))
 
 

@@ -94,7 +94,7 @@ def fill_of(fields: Mapping[str, str], producer: str = "", seq: int = 0) -> Fill
         raise ValueError(f"multiplier {multiplier} is not above 0")
     if inverse and price <= 0:
         raise ValueError(f"price {price} of an inverse contract is not above 0")
-    if "base_ccy" not in fields:  # of a stock it is empty; who does not tell it means something else
+    if "base_ccy" not in fields:  # a stock's is empty; who does not tell it means something else
         raise ValueError("base_ccy is missing")
     return Fill(
         fill_id=_text(fields, "fill_id"),

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from bridge import archive_command, exits
-from bridge.archive_segments import records
+from bridge.archive import Head
+from bridge.archive_segments import begun, records
 from bridge.archive_verify import verify
 from bridge.core import contract
 from bridge.exits import Exit
-from tests.bridge.archives import arcs, fill
+from tests.bridge.archives import arcs, entries, feed, fill, opened
 from tests.bridge.processes import ROOT, eventually
 from tests.servers import RedisServer
 
@@ -33,25 +34,64 @@ def test_whole(tmp_path: Path) -> None:
     assert code == exits.DONE
     assert lines == [
         f"{len(arcs(tmp_path))} segments, 60 records, whole; head {heads[-1].root}",
-        "no --head was given: records that were cut off at the end would not be seen",
+        "no head is known, by --head or from exec:archive of --url: records that were cut off"
+        " at the end would not be seen",
     ]
     lines, code = archive_command.report(tmp_path, [heads[-1].root.upper()], as_json=False)
     assert (lines[1], code) == ("all 1 heads are in it", exits.DONE)
 
 
-def test_the_last_head_of_redis(tmp_path: Path, redis_server: RedisServer) -> None:
-    """What was cut off behind the last head in exec:archive shows, when that Redis is named."""
-    assert archive_command.published(redis_server.url, "exec:archive") == []
-    for head in fill(tmp_path):
-        redis_server.client.xadd("exec:archive", contract.head(*head))
-    heads = archive_command.published(redis_server.url, "exec:archive")
-    assert archive_command.report(tmp_path, heads, as_json=False)[1] == exits.DONE
+def test_the_heads_of_redis(tmp_path: Path, redis_server: RedisServer) -> None:
+    """All heads of the archive in exec:archive are looked for, page by page; those of another
+    archive, and what is no head, are passed over."""
+    url, client = redis_server.url, redis_server.client
+    assert archive_command.published(url, "exec:archive", "") == []
+    heads = fill(tmp_path)
+    known = begun(tmp_path).archive
+    client.xadd("exec:archive", contract.head(*heads[0]._replace(root="0" * 64, archive="other")))
+    for head in heads:
+        client.xadd("exec:archive", contract.head(*head))
+    client.xadd("exec:archive", {"root": "none"})
+    client.xadd("exec:archive", {"text": "none"})
+    with pytest.MonkeyPatch.context() as patch:
+        for size in range(1, len(heads) + 5):
+            patch.setattr(archive_command, "PAGE_HEADS", size)
+            found = archive_command.published(url, "exec:archive", known)
+            assert found == [head.root for head in heads]
+    lines, code = archive_command.report(tmp_path, found, as_json=False)
+    assert (lines[1], code) == (f"all {len(heads)} heads are in it", exits.DONE)
 
-    last = arcs(tmp_path)[-1]
-    last.write_bytes(b"".join(last.read_bytes().splitlines(keepends=True)[:-1]))
-    lines, code = archive_command.report(tmp_path, heads, as_json=False)
+
+def test_cut_off_and_gone_on(tmp_path: Path) -> None:
+    """Records that were cut off show by any head behind them, also where others were written."""
+    roots = [head.root for head in fill(tmp_path, head_records=1, segment_bytes=1 << 20)]
+    path = arcs(tmp_path)[-1]
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-3]))
+    heads: list[Head] = []
+    archive = opened(tmp_path, head_records=1, segment_bytes=1 << 20, on_head=heads.append)
+    feed(archive, entries(90, 99))
+    archive.close()
+    lost = roots[-2]
+    roots += [head.root for head in heads]
+    lines, code = archive_command.report(tmp_path, roots, as_json=False)
     assert code == exits.FAILED
-    assert f"no record has the head {heads[0]}" in lines[0]
+    assert f"no record has the head {lost} and 1 more: records were cut off" in lines[0]
+    lines, code = archive_command.report(tmp_path, ["0" * 64, *roots, "1" * 64], as_json=False)
+    assert f"no record has the head {'0' * 64} and 3 more: " in lines[0]
+
+
+def test_many_heads(tmp_path: Path, redis_server: RedisServer) -> None:
+    """A hundred thousand heads are no burden: every record of a large archive may be one."""
+    heads = fill(tmp_path)
+    pipe = redis_server.client.pipeline(transaction=False)
+    for _ in range(100_000 // len(heads)):
+        for head in heads:
+            pipe.xadd("exec:archive", contract.head(*head))
+    pipe.execute()
+    known = begun(tmp_path).archive
+    found = archive_command.published(redis_server.url, "exec:archive", known)
+    assert len(found) == 100_000 // len(heads) * len(heads)
+    assert archive_command.report(tmp_path, found, as_json=False)[1] == exits.DONE
 
 
 def test_broken(tmp_path: Path) -> None:

@@ -93,25 +93,6 @@ def test_cut_at_every_byte(tmp_path: Path, rest: bytes) -> None:
         assert_whole(tmp_path, [archive.root])
 
 
-def test_a_hole_in_the_last_write(tmp_path: Path) -> None:
-    """Zeros in the last write, whole lines behind, as a power cut leaves: cut off from there."""
-    archive = opened(tmp_path)
-    feed(archive, BATCHES[0])
-    feed(archive, [*BATCHES[1], *BATCHES[2]])
-    archive.close()
-    path = arcs(tmp_path)[-1]
-    lines = lines_of(path)
-    start = len(b"".join(lines[:6]))
-    journals.erase(path, start + 20, start + 60)
-    archive = opened(tmp_path)
-    assert archive.torn_bytes == len(b"".join(lines[6:]))
-    assert kept(tmp_path) == ITEMS[:5]
-    feed(archive, ITEMS)
-    archive.close()
-    assert kept(tmp_path) == ITEMS
-    assert_whole(tmp_path)
-
-
 @pytest.mark.parametrize("size", [0, 1, 100, 10_000])
 def test_a_manifest_begun(tmp_path: Path, size: int) -> None:
     """A manifest that was being written beside, however much of it, does not count."""

@@ -8,8 +8,9 @@ import pytest
 
 from bridge.audit import LEDGER_KINDS, PLACES, Count, Evidence, Row
 from bridge.core import contract
-from bridge.reading import Item, item_of
+from bridge.reading import Item, digest_of, item_of
 from tests.bridge.archives import entry, foreign
+from tests.bridge.fills import fill, funding
 
 PRODUCER: Final = "A.00000000.1"
 STREAMS: Final = {"test:fills": "fills", "test:orders": "orders", "test:control": "control"}
@@ -43,9 +44,9 @@ def _evidence(
     return evidence
 
 
-def _hole(first: int, last: int, stream: str = "test:fills", **fields: str) -> Item:
-    told = {"cause": "base", "reason": f"{stream} {PRODUCER} {first}-{last}"} | fields
-    return entry(first, "control", producer="B.00000000.1", **told)
+def _hole(first: int, last: int, producer: str = "A.00000000.2") -> Item:
+    told = {"cause": "base", "reason": f"test:fills {PRODUCER} {first}-{last}"}
+    return entry(first, "control", producer=producer, **told)
 
 
 def _all(counts: Iterable[int]) -> int:
@@ -136,8 +137,15 @@ def test_what_is_forgotten_as_it_should_be(forgot: dict[str, Any]) -> None:
 
 
 def test_a_beginning_that_nobody_has() -> None:
-    """What was trimmed before anybody kept it is not asked for; the row begins behind it."""
-    row = _row(journal=[8, 9], redis=[7, 8, 9], ledger=[7, 8, 9], archive=[7, 8, 9], mark=9)
+    """Where ledger or archive should have all, the first numbers are lost, unless they are named;
+    where nobody is to keep them, the row begins behind them."""
+    held = {"journal": [8, 9], "redis": [7, 8, 9], "mark": 9}
+    for keeper in ("ledger", "archive"):
+        row = _row(**held, **{keeper: [7, 8, 9]})
+        assert (row.first, row.last) == (1, 9)
+        assert _wrong(row) == {"gaps": (6, 1)}
+        assert _row(**held, **{keeper: [7, 8, 9]}, named=[(1, 6)]).agrees
+    row = _row(kind="orders", **held, ledger=[])
     assert (row.first, row.last) == (7, 9)
     assert row.agrees
 
@@ -226,12 +234,33 @@ def test_a_hole_that_says_nothing(reason: str) -> None:
     assert _wrong(row) == {"gaps": (1, 3)}
 
 
+@pytest.mark.parametrize(
+    "producer", ["B.00000000.1", "A.00000001.1", "A.00000000", "A", "x", "A.00000000.1.1", "A.00.x"]
+)
+def test_a_hole_that_somebody_else_names(producer: str) -> None:
+    """A hole excuses only what the same producer has numbered, under whatever incarnation."""
+    evidence = _evidence(**dict.fromkeys(PLACES, (1, 2, 4)), mark=4)
+    _all(evidence.take("redis", [_hole(3, 3, producer)]))
+    [row] = [each for each in evidence.rows() if each.kind == "fills"]
+    assert _wrong(row) == {"gaps": (1, 3)}
+    assert evidence.named == {}
+
+
+def test_a_hole_of_a_producer_without_incarnation() -> None:
+    """Names that are no producer's of the bridge are the same only as a whole."""
+    for sayer, count in (("y", 0), ("x", 1)):
+        evidence = Evidence(STREAMS)
+        hole = entry(1, "control", producer=sayer, cause="base", reason="test:fills x 2-3")
+        _all(evidence.take("redis", [hole]))
+        assert len(evidence.named) == count
+
+
 def test_the_bridge_names_holes_as_they_are_read() -> None:
     """What `contract.hole` writes is understood."""
     evidence = Evidence(STREAMS)
     told = contract.hole("test:fills", PRODUCER, 2, 3, 0)
     fields = dict(zip(contract.STREAMS["control"].names, told.values, strict=True))
-    named = entry(1, "control", producer="B.00000000.1", **fields)
+    named = entry(1, "control", producer="A.00000000.2", **fields)
     _all(evidence.begin([entry(1), entry(4), named]))
     assert all(row.agrees for row in evidence.rows())
 
@@ -243,6 +272,70 @@ def test_newer_entries_are_not_compared() -> None:
     assert evidence.newer == 3 + 2
     _all(evidence.take("redis", [entry(1, producer="new.00000000.1")]))
     assert len(evidence.rows()) == 1
+
+
+def test_newer_by_the_stream() -> None:
+    """A number that nobody told of is asked for when its entry was there as the audit began."""
+    for places in (["redis"], ["redis", "archive"], ["archive"]):
+        evidence = _evidence(**EVERYWHERE)
+        evidence.last_ids["fills"] = "1007-0"  # that of number 7
+        for place in places:
+            _all(evidence.take(place, [entry(8), entry(7), entry(6)]))
+        [row] = evidence.rows()
+        assert row.last == 7
+        assert evidence.newer == len(places)
+        assert _wrong(row)["unbooked"] == (2, 6)
+        assert ("unarchived" in _wrong(row)) == ("archive" not in places)
+
+
+def test_newer_without_an_id() -> None:
+    """What a reader took from a history while the audit read is newer, too."""
+    evidence = _evidence(**EVERYWHERE)
+    evidence.last_ids["fills"] = "1007-0"
+    _all(evidence.take("archive", [entry(6)._replace(id="")]))
+    assert evidence.newer == 1
+    assert all(row.agrees for row in evidence.rows())
+
+
+def _booked(evidence: Evidence, item: Item, **changes: str) -> None:
+    """Note an entry as a ledger does that has some of its fields otherwise."""
+    told = dict(zip(item.fields[::2], item.fields[1::2], strict=True))
+    told |= {name.encode(): text.encode() for name, text in changes.items()}
+    names = contract.STREAMS[item.kind].names
+    values = [told.get(name.encode(), b"") for name in names]
+    key = (item.kind, item.producer)
+    evidence.open("ledger")
+    evidence.note("ledger", key, item.seq, item.id, digest_of(item.fields), values)
+
+
+@pytest.mark.parametrize("item", [fill(1), funding(1), entry(1, fee="7")], ids=str)
+@pytest.mark.parametrize("place", ["journal", "redis", "archive"])
+def test_what_the_ledger_keeps(item: Item, place: str) -> None:
+    """The fields in the ledger are compared, in whatever form the entry was; its digest alone
+    proves nothing."""
+    name = contract.STREAMS[item.kind].names[1]
+    for changes, wrong in (({}, {}), ({name: "X"}, {"mismatches": (1, 1)})):
+        evidence = Evidence(STREAMS)
+        evidence.ask((item.kind, item.producer), 1)
+        _booked(evidence, item, **changes)
+        _all(evidence.take(place, [item]))
+        [row] = evidence.rows()
+        assert _wrong(row) == wrong
+
+
+def test_what_the_ledger_keeps_of_others() -> None:
+    """An entry of somebody else's is known by its digest, and its fields are compared."""
+    others = [foreign("1-1"), foreign("1-2", price="9"), foreign("1-3", "exec_funding", rate="1")]
+    evidence = Evidence(STREAMS)
+    for item in others:
+        _booked(evidence, item)
+    _all(evidence.take("redis", others))
+    assert evidence.changed_foreign() == {"fills": 0, "exec_funding": 0}
+    _booked(evidence, foreign("1-4"))  # which nobody has any more
+    assert not any(evidence.changed_foreign().values())
+    _booked(evidence, others[1], price="8")
+    _all(evidence.take("archive", [others[1]]))
+    assert evidence.changed_foreign() == {"fills": 1, "exec_funding": 0}
 
 
 def test_a_forged_number() -> None:
@@ -313,12 +406,11 @@ def _judged(
     asked = {place: {n for n in numbers if n <= ends} for place, numbers in held.items()}
     anywhere = set().union(*asked.values())
     excused = {n for first, last in named for n in range(first, last + 1)}
-    first = min(anywhere, default=1)
     lacks = {place: anywhere - numbers for place, numbers in asked.items()}
     unshipped = {n for n in lacks["redis"] & asked["journal"] if n > mark}
     missing = {n for n in lacks["redis"] if asked["redis"] and n > min(asked["redis"])}
     found = {
-        "gaps": set(range(first, ends + 1)) - anywhere - excused,
+        "gaps": set(range(1, ends + 1)) - anywhere - excused,
         "unshipped": unshipped,
         "missing": missing - unshipped - excused,
         "unbooked": lacks["ledger"],

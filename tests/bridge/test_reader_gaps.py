@@ -8,9 +8,10 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
+from bridge import reader
 from bridge.core.scripts import mark_key
 from bridge.reader import Reader
-from bridge.reading import Item
+from bridge.reading import Item, item_of
 from bridge.segments import Segment
 from tests.bridge.reading import STREAMS, MemorySink, Row, put
 from tests.bridge.test_exec_journal_holes import SMALL, fill
@@ -30,6 +31,11 @@ class Shelf:
         for item in self.items:
             if (item.kind, item.producer) == (kind, producer) and first <= item.seq <= last:
                 yield item._replace(id="")
+
+
+def _numbered(producer: str, seq: int) -> list[bytes]:
+    tail = {"n": "x", "producer": producer, "seq": str(seq), "jseq": str(seq), "v": "1"}
+    return [text.encode() for pair in tail.items() for text in pair]
 
 
 @on_uvloop
@@ -139,6 +145,42 @@ async def test_a_history_that_has_it_later(redis_server: RedisServer, tmp_path: 
     row.read()
     assert row.sink.seqs("orders") == [*range(41, 51), *range(1, 39)]
     assert row.reader.gaps == 2
+    row.reader.close()
+
+
+def test_a_long_search(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that takes too long goes on in the next step, behind what was looked for; and it is
+    a minute from its end to the next one."""
+    shelf = Shelf()
+    row = Row(tmp_path, redis_server, histories=[shelf])
+    for kind in ("orders", "fills"):
+        for seq in range(2, 9, 2):
+            row.sink.taken[kind, "P"].add(seq)
+    row.reader.elsewhere = lambda: {("fills", "Q"): 5, ("fills", "P"): 8}
+    found = item_of("fills", "", _numbered("P", 3))
+    monkeypatch.setattr(reader, "SEARCH_SECONDS_MAX", 0.0)
+    holes = [
+        *[("fills", seq, seq) for seq in (1, 3, 5, 7)],
+        ("fills", 1, 5),
+        *[("orders", seq, seq) for seq in (1, 3, 5, 7)],
+    ]
+    for count in range(1, len(holes) + 1):
+        row.reader.step()
+        assert shelf.asked == holes[:count]
+        shelf.items = [found]
+    for _ in range(3):
+        row.reader.step()
+    assert shelf.asked == holes
+    assert row.sink.seqs("fills") == [3]
+    assert row.reader.gaps == 3 + 5 + 4
+    monkeypatch.setattr(reader, "GAP_SECONDS", 0.0)
+    row.reader = row.new_reader()
+    for _ in range(2 * len(holes)):
+        row.reader.step()
+    left = [hole for hole in holes if hole not in (("fills", 3, 3), ("fills", 1, 5))]
+    assert shelf.asked[len(holes) :][: 2 * len(left)] == 2 * left
     row.reader.close()
 
 

@@ -52,7 +52,7 @@ STREAM_TABLE = {
         "state was cause reason scope canceled refused positions_left gate_ns done_ns ts_ns",
         "producer seq jseq v",
     ),
-    "archive": ("exec:archive", "segment records first last root ts_ns", ""),
+    "archive": ("exec:archive", "segment records first last root ts_ns", "archive"),
     "quotes": ("market.raw.{asset}.{symbol}", "bid_px bid_sz ask_px ask_sz mid ts_ns", "venue"),
     "trades": ("market.raw.trades.{symbol}", "price size side ts_ns trade_id", "venue"),
     "bars": ("market.raw.bars.{symbol}", "bar_type open high low close volume ts_ns", "venue"),
@@ -103,7 +103,7 @@ ENTRIES: dict[str, dict[str, str]] = {
     },
     "archive": {
         "segment": "1", "records": "1000", "first": "1", "last": "1000", "root": "0f" * 32,
-        "ts_ns": "1",
+        "ts_ns": "1", "archive": "5e1f",
     },
     "quotes": {
         "bid_px": "1.0", "bid_sz": "2", "ask_px": "1.1", "ask_sz": "3", "mid": "1.05",

@@ -262,7 +262,7 @@ def control_cases() -> Iterator[Case]:
 
 def archive_cases() -> Iterator[Case]:
     for case, number, digit in (("smallest", 0, "0"), ("largest", 2**64 - 1, "f")):
-        yield case, NAMES.key("archive"), head(*[number] * 4, digit * 64, number)
+        yield case, NAMES.key("archive"), head(*[number] * 4, digit * 64, number, digit * 32)
 
 
 CASES: dict[str, Callable[[], Iterator[Case]]] = dict(
