@@ -8,7 +8,7 @@ one begun, which the next `open` cuts off.
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,7 +16,6 @@ from bridge import archive_segments, exits, journal_directory
 from bridge.archive_segments import Damaged, manifest_path
 from bridge.archive_tally import Tally, id_key
 from bridge.archive_writer import Writer
-from bridge.core.chain import Record
 from bridge.core.contract import EXEC_KINDS
 from bridge.core.spans import Spans
 from bridge.exits import Exit
@@ -45,10 +44,7 @@ class Head(NamedTuple):
 
 
 class Archive:
-    """The folder of an archive, opened for writing: a Sink, and a History of what it holds.
-
-    All of it is called from one thread, but `find` and `records`, which only read files.
-    """
+    """The folder of an archive, opened for writing: a Sink. All of it is called from one thread."""
 
     name: Final = "archive"
     kinds: Final = EXEC_KINDS
@@ -132,11 +128,6 @@ class Archive:
         """The digest of the last line, in hex."""
         return self._tally.root.hex()
 
-    @property
-    def torn_bytes(self) -> int:
-        """What a kill had left of a line, cut off when it was opened."""
-        return self._writer.torn_bytes
-
     def new_ones(self, foreign: Sequence[Item]) -> list[Item]:
         """Return those of somebody else's entries that were not taken yet, in their order."""
         return [item for item in foreign if not self._is_known(item, _key(item))]
@@ -160,14 +151,6 @@ class Archive:
         if self._tally.last - self._published >= self._head_records:
             self._publish()
         return []
-
-    def find(self, kind: str, producer: str, first: int, last: int) -> Iterator[Item]:
-        """Yield what there is of these numbers, rising. Raises OSError."""
-        return archive_segments.find(self.directory, kind, producer, first, last)
-
-    def records(self, from_segment: int = 1) -> Iterator[Record]:
-        """Yield all records in the order they were taken. Raises OSError."""
-        return archive_segments.records(self.directory, from_segment)
 
     def close(self) -> None:
         """Publish the last head, and let the folder go."""

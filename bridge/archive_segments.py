@@ -146,13 +146,13 @@ def read_all(directory: Path, number: int, tally: Tally) -> Iterator[tuple[Recor
         tally.manifest = digest_of_manifest(manifest.read_bytes())
 
 
-def records(directory: Path, from_segment: int = 1) -> Iterator[Record]:
+def records(directory: Path) -> Iterator[Record]:
     """Yield the records of an archive in the order they were taken, checked against their chain.
 
     Raises Damaged, OSError.
     """
-    tally = before(directory, from_segment)
-    for number in segment_numbers(directory)[from_segment - 1 :]:
+    tally = Tally()
+    for number in segment_numbers(directory):
         for record, _ in read_all(directory, number, tally):
             yield record
 

@@ -49,6 +49,8 @@ class Audit:
         # What is wrong beyond single entries.
         self.problems: list[str] = []
         self.notes: list[str] = []
+        # Fills whose fee has no price, by producer: the places agree on them all the same.
+        self.unpriced: dict[str, int] = {}
         self._evidence = Evidence({key: kind for kind, key in places.streams.items()})
         self._places = places
         # Readers that have something to show, and what the journal holds: it is to be in Redis.
@@ -107,7 +109,7 @@ class Audit:
                 row.producer,
                 f"{row.first}-{row.last}" if row.first <= row.last else "-",
                 *held,
-                _judgement(row),
+                _judgement(row, self._unpriced(row)),
             ).rstrip()
         yield from self.notes
         for problem in self.problems:
@@ -125,10 +127,16 @@ class Audit:
         return {
             "agree": self.code == exits.DONE,
             "places": list(self._evidence.columns),
-            "rows": [_row_as_dict(row, self._places.streams) for row in self.rows],
+            "rows": [
+                _row_as_dict(row, self._places.streams) | {"unpriced": self._unpriced(row)}
+                for row in self.rows
+            ],
             "problems": self.problems,
             "notes": self.notes,
         }
+
+    def _unpriced(self, row: Row) -> int:
+        return self.unpriced.get(row.producer, 0) if row.kind == "fills" else 0
 
     def _take(self, place: str, items: Iterator[Item]) -> None:
         self._follow(place, self._evidence.take(place, items))
@@ -226,6 +234,7 @@ class Audit:
                         self._evidence.note("ledger", (kind, entry.producer), *entry[1:])
             except (ArithmeticError, TypeError, ValueError) as error:
                 self.problems.append(f"ledger: it holds what no ledger writes: {error}")
+            self.unpriced = view.unpriced_by_producer()
             counts = view.counts()
             self.notes.append(
                 f"ledger: {counts.fills} fills, {counts.provisional} of them provisional,"
@@ -280,10 +289,11 @@ def _lack(lasts: Mapping[Key, int], wanted: Mapping[Key, int], kinds: Sequence[s
     return any(lasts.get(key, 0) < last for key, last in wanted.items() if key[0] in kinds)
 
 
-def _judgement(row: Row) -> str:
-    """Return what is wrong with a row in words."""
+def _judgement(row: Row, unpriced: int) -> str:
+    """Return what is wrong with a row in words, and how many fees have no price."""
     counts = [(words, getattr(row, name)) for name, words in WRONG.items()]
-    return "; ".join([f"{each} {words}" for words, each in counts if each.number]) or "agree"
+    wrong = [f"{each} {words}" for words, each in counts if each.number]
+    return "; ".join((wrong or ["agree"]) + ([f"{unpriced} not priced"] if unpriced else []))
 
 
 def _row_as_dict(row: Row, streams: Mapping[str, str]) -> dict[str, Any]:

@@ -405,15 +405,14 @@ class Journal:
 
     def _lack(self, segment: Segment) -> str | None:
         """Return why a segment is still needed, None when it may go."""
-        name, before = segment.producer, segment.head.seqs
-        held = [
-            (kind, before.get(kind, 0) + 1, last)
-            for kind, last in segment.seal.ends.items()
-            if last > before.get(kind, 0)
-        ]
-        if any(self._acknowledged.get((name, kind), 0) < last for kind, _, last in held):
+        try:
+            name, held = segment.producer, segment.held()
+        except (Damaged, OSError) as error:
+            return f"the oldest segment cannot be read: {error}"
+        if any(self._acknowledged.get((name, kind), 0) < spans.last for kind, spans in held):
             return "Redis has not confirmed the oldest segment"
-        if not all(self.is_taken(kind, name, first, last) for kind, first, last in held):
+        runs = [(kind, name, *run) for kind, spans in held for run in spans]
+        if not all(self.is_taken(*run) for run in runs):
             return "the ledger or the archive has not taken the oldest segment"
         return None
 

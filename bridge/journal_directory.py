@@ -25,16 +25,24 @@ def lock(directory: Path, setting: str = "journal.directory") -> int:
 
     Raises Exit (TAKEN) when another process has it, OSError.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    return hold(
+        directory / LOCK,
+        f"{setting}: another bridge writes to {directory}; stop it, or name another folder",
+    )
+
+
+def hold(path: Path, refusal: str) -> int:
+    """Lock a file, made where there is none; return the descriptor that holds it.
+
+    Raises Exit (TAKEN) with `refusal` when another process has it, OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise Exit(
-            exits.TAKEN,
-            f"{setting}: another bridge writes to {directory}; stop it, or name another folder",
-        ) from None
+        raise Exit(exits.TAKEN, refusal) from None
     return descriptor
 
 

@@ -1,15 +1,13 @@
 """The file of the ledger: its tables, how it is opened, and who else may have it."""
 
 import contextlib
-import fcntl
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bridge import exits
+from bridge import exits, journal_directory
 from bridge.core.contract import STREAMS
 from bridge.exits import Exit
 
@@ -96,17 +94,10 @@ def lock(path: Path) -> int:
 
     Raises Exit (TAKEN) when another process has it, OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise Exit(
-            exits.TAKEN,
-            f"ledger.path: another process writes to {path}; stop it, or name another file",
-        ) from None
-    return descriptor
+    return journal_directory.hold(
+        path.with_name(f"{path.name}.lock"),
+        f"ledger.path: another process writes to {path}; stop it, or name another file",
+    )
 
 
 def opened(path: Path, streams: Mapping[str, str]) -> sqlite3.Connection:

@@ -151,6 +151,9 @@ TOTALS: Final = """
 SELECT account, venue, symbol, strategy, day, ccy, pnl, fees, funding FROM total
 ORDER BY account, venue, symbol, strategy, day, ccy
 """
+UNPRICED_BY: Final = (
+    "SELECT producer, count(*) FROM fill WHERE cost IS NULL AND state = 'counted' GROUP BY producer"
+)
 UNPRICED: Final = (
     "SELECT account, venue, symbol, fee_ccy, fee FROM fill WHERE cost IS NULL AND state = 'counted'"
 )
@@ -235,6 +238,10 @@ class LedgerView:
             amount = CONTEXT.add(before.amount, Decimal(fee))
             found[key] = before._replace(amount=amount, fills=before.fills + 1)
         return [found[key] for key in sorted(found)]
+
+    def unpriced_by_producer(self) -> dict[str, int]:
+        """Return how many fills have a fee without a price, by who told them."""
+        return dict(self._database.execute(UNPRICED_BY).fetchall())
 
     def unlotted(self) -> list[Open]:
         """Return what was paid in fees out of books that did not hold it."""

@@ -58,72 +58,75 @@ exit codes:
 
 def parsers(commands: Any) -> Iterator[argparse.ArgumentParser]:
     """Yield the parsers of these commands."""
-    form = argparse.RawDescriptionHelpFormatter
 
     def add(name: str, text: str, codes: str) -> argparse.ArgumentParser:
+        form = argparse.RawDescriptionHelpFormatter
         found: argparse.ArgumentParser = commands.add_parser(
             name, help=text, epilog=codes, formatter_class=form
         )
         return found
 
     ledger = add("ledger", "print open lots and realized PnL, or feed the ledger", LEDGER_CODES)
-    shape = ledger.add_mutually_exclusive_group()
+    archive = add("archive", "check the archive, or feed it", ARCHIVE_CODES)
+    audit = add("audit", "do journal, Redis, ledger and archive agree?", AUDIT_CODES)
+    replay = add("replay", "publish a window of the archive into an empty Redis", REPLAY_CODES)
+    trim = add("trim", "shorten the exec streams by what is kept elsewhere", TRIM_CODES)
+    _ledger(ledger)
+    _archive(archive)
+    audit.add_argument("--json", action="store_true", help="for programs")
+    _number(audit, "--timeout", 10.0, "SECONDS", "how long to wait for what is on its way (10)")
+    _replay(replay)
+    trim.add_argument(
+        "--older-than", default="7d", metavar="SPAN", help="such as 90m, 12h, 7d (7d)"
+    )
+    trim.add_argument("--dry-run", action="store_true", help="say what would be removed")
+    for each in (ledger, audit, trim):
+        each.add_argument(
+            "--url", help="the Redis, instead of redis.url; the demo's own where neither is set"
+        )
+    yield from (ledger, archive, audit, replay, trim)
+
+
+def _ledger(parser: argparse.ArgumentParser) -> None:
+    shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="for programs")
     shape.add_argument("--csv", action="store_true", help="for a spreadsheet")
     shape.add_argument("--follow", action="store_true", help="feed it, until Ctrl-C")
-    ledger.add_argument(
+    parser.add_argument(
         "--by",
         default=",".join(ledger_command.COLUMNS),
         metavar="COLUMN,...",
         help="what sums are made by; without it by all: %(default)s",
     )
-    ledger.add_argument("--gains", action="store_true", help="each gain, its lot and its fills")
-    yield ledger
-    archive = add("archive", "check the archive, or feed it", ARCHIVE_CODES)
-    archive.add_argument("verify", nargs="?", choices=["verify"], help="check every byte of it")
-    archive.add_argument(
+    parser.add_argument("--gains", action="store_true", help="each gain, its lot and its fills")
+
+
+def _archive(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("verify", nargs="?", choices=["verify"], help="check every byte of it")
+    parser.add_argument(
         "--head",
         action="append",
         default=[],
         metavar="ROOT",
         help="a root of exec:archive that must be in it; may be given again",
     )
-    archive.add_argument("--json", action="store_true", help="for programs")
-    archive.add_argument("--follow", action="store_true", help="feed it, until Ctrl-C")
-    archive.add_argument(
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--follow", action="store_true", help="feed it, until Ctrl-C")
+    parser.add_argument(
         "--url", help="a Redis whose heads in exec:archive must be in it; to --follow: the one"
     )
-    yield archive
-    audit = add("audit", "do journal, Redis, ledger and archive agree?", AUDIT_CODES)
-    audit.add_argument("--json", action="store_true", help="for programs")
-    audit.add_argument(
-        "--timeout",
-        type=float,
-        default=10.0,
-        metavar="SECONDS",
-        help="how long to wait for what is on its way (10)",
-    )
-    yield audit
-    again = add("replay", "publish a window of the archive into an empty Redis", REPLAY_CODES)
+
+
+def _replay(parser: argparse.ArgumentParser) -> None:
     times = "ISO time (UTC), or nanoseconds since 1970"
-    again.add_argument("--from", dest="begin", default="0", metavar="TIME", help=times)
-    again.add_argument("--to", dest="end", metavar="TIME", help=f"{times}; without: all behind")
-    again.add_argument("--url", required=True, help="the scratch Redis")
-    again.add_argument(
-        "--speed",
-        type=float,
-        default=0.0,
-        metavar="FACTOR",
-        help="1: the pace of the events; 0 (without it): as fast as it can",
-    )
-    yield again
-    short = add("trim", "shorten the exec streams by what is kept elsewhere", TRIM_CODES)
-    short.add_argument(
-        "--older-than", default="7d", metavar="SPAN", help="such as 90m, 12h, 7d (7d)"
-    )
-    short.add_argument("--dry-run", action="store_true", help="say what would be removed")
-    yield short
-    for each in (ledger, audit, short):
-        each.add_argument(
-            "--url", help="the Redis, instead of redis.url; the demo's own where neither is set"
-        )
+    parser.add_argument("--from", dest="begin", default="0", metavar="TIME", help=times)
+    parser.add_argument("--to", dest="end", metavar="TIME", help=f"{times}; without: all behind")
+    parser.add_argument("--url", required=True, help="the scratch Redis")
+    pace = "1: the pace of the events; 0 (without it): as fast as it can"
+    _number(parser, "--speed", 0.0, "FACTOR", pace)
+
+
+def _number(
+    parser: argparse.ArgumentParser, name: str, default: float, unit: str, text: str
+) -> None:
+    parser.add_argument(name, type=float, default=default, metavar=unit, help=text)

@@ -25,6 +25,8 @@ from typing import Final, NamedTuple, Self
 
 import google_crc32c
 
+from bridge.core.spans import Spans
+
 crc32c = google_crc32c.value
 extend_crc32c = google_crc32c.extend
 
@@ -184,6 +186,24 @@ class Segment:
     @property
     def producer(self) -> str:
         return self.head.producer
+
+    def held(self) -> list[tuple[str, Spans]]:
+        """Return the numbers that it holds, by kind; what was cut out of it is nowhere any more.
+
+        Raises Damaged, OSError.
+        """
+        before = self.head.seqs
+        found = {
+            kind: Spans([(before.get(kind, 0) + 1, last)])
+            for kind, last in self.seal.ends.items()
+            if last > before.get(kind, 0)
+        }
+        if self.seal.is_cut:
+            found = {}
+            for record in self.records():
+                if record.kind != CLAIM:
+                    found.setdefault(self.head.kinds[record.kind], Spans()).add(record.seq)
+        return list(found.items())
 
     def records(self, offset: int | None = None) -> Iterator[Record]:
         """Yield the records from `offset` (None: the first) to the end known now.

@@ -272,6 +272,7 @@ class Watcher:
         self._beat_at = asked_at = self._asked_at
 
         def settle(reply: Reply) -> None:
+            """Take Redis's answer to the write."""
             self._note(reply)
             self._written.set()
             # What was read so long ago may not hold any more, whatever was written since.

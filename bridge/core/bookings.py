@@ -9,8 +9,7 @@ order, told behind it and not executed later, wait until they reach its quantity
 its place, and it counts no more. So nothing counts twice.
 """
 
-import itertools
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -21,12 +20,9 @@ from bridge.core.fills import (
     BookKey,
     Cost,
     Fill,
-    Pair,
     cost_of,
-    holds,
     key_of,
     payment_of,
-    pays,
     terms_of,
     trade_of,
 )
@@ -151,30 +147,6 @@ def book(
                 if cost := cost_of(counted):
                     booked.costs.append(cost)
     return booked
-
-
-def books(fills: Iterable[Fill]) -> dict[BookKey, Booked]:
-    """Book all fills there are, in any order.
-
-    Fees go to the spot book that holds their currency, when there are several to the one whose
-    symbol is the first. Raises ValueError when fills of one book disagree about its terms.
-    """
-    own: dict[BookKey, list[Fill]] = {}
-    for fill in fills:
-        own.setdefault(key_of(fill), []).append(fill)
-    holders: dict[Pair, BookKey] = {}
-    for key in sorted(own):
-        if (pair := holds(own[key][0])) is not None:
-            holders.setdefault(pair, key)
-    payments: dict[BookKey, list[Fill]] = {key: [] for key in own}
-    for fill in itertools.chain.from_iterable(own.values()):
-        pair = pays(fill)
-        if pair in holders:
-            payments[holders[pair]].append(fill)
-    # What counts in a book does not depend on what is paid from it: only its fills and their order.
-    unsure = [key for key in own if any(fill.provisional for fill in own[key])]
-    idle = {each for key in unsure for each in book(own[key], payments[key]).states}
-    return {key: book(own[key], payments[key], idle) for key in own}
 
 
 def in_order(fills: Sequence[Fill]) -> list[tuple[Key, Fill]]:

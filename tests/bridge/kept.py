@@ -57,8 +57,8 @@ class Kept:
             self.fills += 1
             side = "BUY" if self.fills % 3 else "SELL"
             session.append("orders")
-            session.lane.append(_entry(fill(self.fills, side=side, qty="2", fee="0.1")))
-        session.lane.append(_entry(funding(self.fills)))
+            session.lane.append(entry_of(fill(self.fills, side=side, qty="2", fee="0.1")))
+        session.lane.append(entry_of(funding(self.fills)))
 
     def trade(self, count: int = 5) -> None:
         """Have one process of the bridge publish so many fills."""
@@ -125,5 +125,5 @@ def typed(*words: object, **settings: str) -> Ended:
     return Ended(code, out.getvalue(), err.getvalue())
 
 
-def _entry(item: Item) -> Any:
+def entry_of(item: Item) -> Any:
     return contract.entry(item.kind, as_dict(item))

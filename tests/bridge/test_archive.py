@@ -50,7 +50,9 @@ def test_what_was_taken_is_there(tmp_path: Path) -> None:
     for at in range(0, len(items), 9):
         feed(archive, items[at : at + 9])
     assert kept(tmp_path) == items == kept(tmp_path)
-    assert [record.n for record in archive.records()] == list(range(1, 81))
+    assert [record.n for record in archive_segments.records(archive.directory)] == list(
+        range(1, 81)
+    )
     assert archive.last == 80
     assert len(arcs(tmp_path)) > 3
     archive.close()
@@ -144,13 +146,15 @@ def test_find(tmp_path: Path) -> None:
     feed(archive, [*entries(1, 10), *entries(16, 30), *entries(1, 40, producer="B")])
     feed(archive, entries(1, 40, "orders"))
     feed(archive, [*entries(31, 33), *entries(12, 14), foreign("9999-0")])
-    found = list(archive.find("fills", PRODUCER, 5, 32))
+    found = list(archive_segments.find(archive.directory, "fills", PRODUCER, 5, 32))
     assert found == [*entries(5, 10), *entries(12, 14), *entries(16, 32)]
-    assert not list(archive.find("fills", "C", 1, 10))
-    assert not list(archive.find("fills", PRODUCER, 34, 99))
-    assert list(archive.find("fills", PRODUCER, 11, 12)) == [entry(12)]
+    assert not list(archive_segments.find(archive.directory, "fills", "C", 1, 10))
+    assert not list(archive_segments.find(archive.directory, "fills", PRODUCER, 34, 99))
+    assert list(archive_segments.find(archive.directory, "fills", PRODUCER, 11, 12)) == [entry(12)]
     archive.close()
-    assert list(archive.find("orders", PRODUCER, 40, 99)) == [entry(40, "orders")]
+    assert list(archive_segments.find(archive.directory, "orders", PRODUCER, 40, 99)) == [
+        entry(40, "orders")
+    ]
 
 
 def test_cursors_beside_a_writer(tmp_path: Path) -> None:

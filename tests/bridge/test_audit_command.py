@@ -16,7 +16,7 @@ from bridge.exits import Exit
 from tests.bridge.archives import arcs
 from tests.bridge.fills import fill, foreign
 from tests.bridge.journals import flip
-from tests.bridge.kept import CONTROL, FILLS, ORDERS, Kept, typed
+from tests.bridge.kept import CONTROL, FILLS, ORDERS, Kept, entry_of, typed
 from tests.bridge.processes import Daemon
 from tests.servers import RedisServer, free_port
 
@@ -229,6 +229,19 @@ def test_an_entry_that_cannot_be_used(kept: Kept) -> None:
     assert audit.code == exits.FAILED
     assert audit.problems == ["ledger: 1 entries of ours cannot be used"]
     assert all(row.agrees for row in audit.rows)
+
+
+def test_a_fee_without_a_price(kept: Kept) -> None:
+    """Fees that nobody could price are counted by producer, and are no disagreement."""
+    paid = entry_of(fill(99, fee_ccy="BNB", fee="0.1", fee_quote=""))
+    kept.rig.offline(lambda session: session.lane.append(paid))
+    kept.trade(1)
+    kept.read()
+    audit = kept.audit()
+    assert audit.code == exits.DONE
+    [fills] = [row for row in audit.as_dict()["rows"] if row["stream"] == FILLS]
+    assert fills["unpriced"] == 1
+    assert any(line.endswith("agree; 1 not priced") for line in audit.lines())
 
 
 def test_a_hole_is_named(redis_server: RedisServer, tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from bridge import exits
 from bridge.core.contract import EXEC_KINDS
+from bridge.core.spans import Spans
 from bridge.exits import Exit
 from bridge.journal import Chapter, Journal, JournalFailed, Limits
 from bridge.journal_directory import RESERVE, segment_paths
+from bridge.repair import repair
 from tests.bridge.journals import (
     count,
     descriptors,
@@ -22,6 +24,7 @@ from tests.bridge.journals import (
     opened,
     put,
     put_many,
+    records_of,
 )
 
 SEGMENT_BYTES = 16_384
@@ -55,6 +58,40 @@ def test_old_and_confirmed_goes(tmp_path: Path) -> None:
     journal.tidy()
     assert journal.chapters("orders") == [Chapter(journal.producer, first + 1, 300)]
     assert len(segment_paths(tmp_path)) == len(journal.segments)
+    journal.close()
+
+
+def test_what_the_readers_lack_stays(tmp_path: Path) -> None:
+    """A segment goes when every number that it holds was taken; the last one is not enough."""
+    journal = opened(tmp_path, limits=AT_ONCE)
+    put_many(journal, 300)
+    _acknowledge_all(journal)
+    first, second, *_ = _ends(journal)
+    taken = Spans([(1, first), (first + 2, 300)])
+    journal.is_taken = lambda kind, producer, *run: taken.covers(*run)
+    journal.tidy()
+    assert journal.chapters("orders") == [Chapter(journal.producer, first + 1, 300)]
+    taken.add(first + 1)
+    journal.tidy()
+    assert journal.chapters("orders")[0].first > second
+    journal.close()
+
+
+def test_what_was_cut_out_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Nobody can take what a repair has cut out: the segment goes without it."""
+    journal = opened(tmp_path, limits=AT_ONCE)
+    put_many(journal, 30)
+    journal.close()
+    path = last_segment(tmp_path)
+    flip(path, records_of(path)[9].end - 1)
+    repair(path)
+    journal = opened(tmp_path, limits=AT_ONCE)
+    put_many(journal, 1)
+    _acknowledge_all(journal)
+    taken = Spans([(1, 9), (11, 30)])
+    journal.is_taken = lambda kind, producer, *run: taken.covers(*run)
+    journal.tidy()
+    assert not path.exists()
     journal.close()
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core import bookings
 from bridge.core.fills import Fill, fill_of
 from bridge.ledger import Ledger
 from bridge.ledger_state import State
 from bridge.reading import Item, Place, digest_of
+from tests.bridge.core.books import books
 from tests.bridge.fills import STREAMS, as_dict, foreign, funding, random_fills
 from tests.bridge.processes import ROOT
 
@@ -116,19 +116,19 @@ def seed() -> int:
 def test_as_built_from_scratch(tmp_path: Path, seed: int) -> None:
     """After any batches the tables are what all fills, booked at once, come to."""
     chance = random.Random(seed)
-    books = number = 0
-    while books < BOOKS:
+    count = number = 0
+    while count < BOOKS:
         number += 1
         items = bad_day(chance.randrange(2**32), 40)
         state = _fed(tmp_path / f"{number}.db", _batches(items, chance))
-        expected = bookings.books(_fills(items))
+        expected = books(_fills(items))
         assert state.books.keys() == expected.keys()
         for key, book in state.books.items():
             booked = expected[key]
             assert book.lots == list(booked.book.lots)
             assert book.gains == booked.gains
             assert book.unlotted == booked.book.unlotted
-        books += len(state.books)
+        count += len(state.books)
 
 
 def _fills(items: Sequence[Item]) -> list[Fill]:

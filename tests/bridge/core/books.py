@@ -1,5 +1,6 @@
 """What the tests of books share: fills and trades in few words, and sums that never round."""
 
+import itertools
 from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
@@ -12,6 +13,7 @@ from bridge.core.fills import (
     SELL,
     BookKey,
     Fill,
+    Pair,
     cost_of,
     holds,
     key_of,
@@ -31,6 +33,30 @@ SPOT: dict[str, Any] = {"symbol": "BTCUSDT"}
 BNB: dict[str, Any] = {"symbol": "BNBUSDT", "base": "BNB"}
 # A contract whose fees are paid in BNB.
 PAID_IN_BNB: dict[str, Any] = {"fee_ccy": "BNB"}
+
+
+def books(fills: Iterable[Fill]) -> dict[BookKey, Booked]:
+    """Book all fills there are, in any order.
+
+    Fees go to the spot book that holds their currency, when there are several to the one whose
+    symbol is the first. Raises ValueError when fills of one book disagree about its terms.
+    """
+    own: dict[BookKey, list[Fill]] = {}
+    for fill in fills:
+        own.setdefault(key_of(fill), []).append(fill)
+    holders: dict[Pair, BookKey] = {}
+    for key in sorted(own):
+        if (pair := holds(own[key][0])) is not None:
+            holders.setdefault(pair, key)
+    payments: dict[BookKey, list[Fill]] = {key: [] for key in own}
+    for fill in itertools.chain.from_iterable(own.values()):
+        pair = pays(fill)
+        if pair in holders:
+            payments[holders[pair]].append(fill)
+    # What counts in a book does not depend on what is paid from it: only its fills and their order.
+    unsure = [key for key in own if any(fill.provisional for fill in own[key])]
+    idle = {each for key in unsure for each in book(own[key], payments[key]).states}
+    return {key: book(own[key], payments[key], idle) for key in own}
 
 
 def trade(number: int, qty: str | int, price: str | int, fee: str | int = 0, **more: Any) -> Trade:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from bridge.core.bookings import Booked, State, book, books, in_order
+from bridge.core.bookings import Booked, State, book, in_order
 from bridge.core.fills import Fill, key_of
 from tests.bridge.core.books import (
     BNB,
     PAID_IN_BNB,
     SECOND,
+    books,
     fill,
     lots_of,
     own,

@@ -7,9 +7,20 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.bookings import book, books
+from bridge.core.bookings import book
 from bridge.core.fills import Fill, Pair, holds, key_of, pays, trade_of
-from tests.bridge.core.books import BNB, SPOT, Shelf, cash, fill, realized, total, view, worth
+from tests.bridge.core.books import (
+    BNB,
+    SPOT,
+    Shelf,
+    books,
+    cash,
+    fill,
+    realized,
+    total,
+    view,
+    worth,
+)
 
 D = Decimal
 INSTRUMENTS: tuple[dict[str, Any], ...] = (
