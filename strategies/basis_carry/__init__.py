@@ -1,0 +1,1 @@
+"""Basis carry: long spot, short perpetual, while the perpetual is rich or pays its funding."""
