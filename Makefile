@@ -1,25 +1,39 @@
 # `make run` and `make test` need nothing but a CPython 3.12-3.14; the rest is set up on first use.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint check bench chaos lock clean redis FORCE
+.PHONY: help run test accept accept-nt accept-legacy accept-compare lint check bench chaos lock \
+    clean redis FORCE
 
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 PY := .venv/bin/python
 STAMP := .venv/made-in
 PYTEST := PYTHONASYNCIODEBUG=1 $(PY) -m pytest
+RESULTS := artifacts/acceptance
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(STAMP) ## run the demo until Ctrl-C; STRATEGY=module:Class and RATE=n (events/s) to choose
 	@ops/find-redis >/dev/null || echo 'make run: going on with the slower built-in stand-in.' >&2
 	@exec $(PY) -m bridge run \
 	    $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RATE),--rate '$(RATE)')
 
-test: $(STAMP) redis ## run the tests against a real redis-server
+test: $(STAMP) redis ## run the tests against a real redis-server, then `make accept`
 	$(PYTEST) --numprocesses 3 --dist loadfile -m 'not slow' tests \
 	    --ignore tests/chaos --ignore tests/bench
 	$(PYTEST) -m 'not slow' tests/chaos tests/bench  # they want the machine for themselves
+	@$(MAKE) --no-print-directory accept
+
+accept: accept-nt accept-legacy accept-compare ## does the port of basis carry trade like the original?
+
+accept-nt: $(STAMP) ## the port in Nautilus's backtest, over the generated week
+	@$(PY) integrations/nautilus/run_backtest.py --mode full --output $(RESULTS)/nautilus_results.json
+
+accept-legacy: $(STAMP) ## the independent program over the same week
+	@$(PY) -m acceptance run legacy --output $(RESULTS)/legacy_results.json
+
+accept-compare: $(STAMP) ## judge the two results: exit 0 pass, 1 fail, 2 cannot judge
+	@$(PY) -m acceptance compare $(RESULTS)/nautilus_results.json $(RESULTS)/legacy_results.json
 
 lint: $(STAMP) ## ruff, mypy, the import rules, no registry host or machine path in the tree
 	$(PY) -m ruff check .
