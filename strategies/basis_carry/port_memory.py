@@ -1,10 +1,11 @@
 """What the Nautilus port remembers of a symbol beyond its positions, and how that is kept."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Self
+from typing import Final
+
+import msgspec
 
 from strategies.basis_carry.params import HOUR_NS, BasisCarryParams
 
@@ -50,14 +51,6 @@ class Memory:
     is_rich_armed: bool = True
     is_funding_armed: bool = True
 
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """Return what `dumped` has written. Raises TypeError, ValueError, ArithmeticError."""
-        values = _typed(cls, mapping)
-        if values["record"] is not None:
-            values["record"] = Record(**_typed(Record, values["record"]))
-        return cls(**values)
-
     def funding_annual(self) -> float:
         """Return the last settled rate of funding, for a year, rounded as a signal is."""
         return round(self.rate * 8760 / self.interval_hours, 9)
@@ -92,17 +85,9 @@ class Memory:
 
 def dumped(memories: Mapping[str, Memory]) -> bytes:
     """Return the memories by symbol as JSON, for `loaded`."""
-    return json.dumps({name: asdict(each) for name, each in memories.items()}, default=str).encode()
+    return msgspec.json.encode(memories)
 
 
 def loaded(content: bytes) -> dict[str, Memory]:
     """Return memories by symbol. Raises ValueError when this is not what `dumped` has written."""
-    try:
-        return {name: Memory.from_mapping(each) for name, each in json.loads(content).items()}
-    except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from None
-
-
-def _typed(cls: type, mapping: Mapping[str, Any]) -> dict[str, Any]:
-    exact = {field.name for field in fields(cls) if field.type is Decimal}
-    return {name: Decimal(value) if name in exact else value for name, value in mapping.items()}
+    return msgspec.json.decode(content, type=dict[str, Memory])
