@@ -33,7 +33,8 @@ accept-legacy: $(STAMP) ## the independent program over the same week
 	@$(PY) -m acceptance run legacy --output $(RESULTS)/legacy_results.json
 
 accept-compare: $(STAMP) ## judge the two results: exit 0 pass, 1 fail, 2 cannot judge
-	@$(PY) -m acceptance compare $(RESULTS)/nautilus_results.json $(RESULTS)/legacy_results.json
+	@$(PY) -m acceptance compare $(RESULTS)/nautilus_results.json $(RESULTS)/legacy_results.json \
+	    --golden acceptance/goldens/basis_carry.json
 
 lint: $(STAMP) ## ruff, mypy, the import rules, no registry host or machine path in the tree
 	$(PY) -m ruff check .
