@@ -23,6 +23,11 @@ STRATEGIES: Final = {
 }
 
 
+def full_name(strategy: Any) -> Any:
+    """Return `module:Class` of a short name, anything else as it is."""
+    return STRATEGIES.get(strategy, strategy) if isinstance(strategy, str) else strategy
+
+
 class SourceSettings(Section):
     factory: str = setting(
         "integrations.nautilus.node:factory", "module:function", "Builds the source of events.",
@@ -39,10 +44,7 @@ class SourceSettings(Section):
 
     _unset = field_validator("params", mode="before")(empty_is_unset)
 
-    @field_validator("strategy", mode="before")
-    @classmethod
-    def _full_name(cls, value: object) -> object:
-        return STRATEGIES.get(value, value) if isinstance(value, str) else value
+    _full_name = field_validator("strategy", mode="before")(full_name)
 
 
 class ReplaySettings(Section):

@@ -1,15 +1,24 @@
 """The settings of a backtest: one JSON file, every value of it with a default."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 
+from bridge.role_settings import STRATEGIES, full_name
 from bridge.section import DOTTED
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -29,6 +38,13 @@ class SettingsError(ValueError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def _dotted(strategy: object) -> str:
+    name = full_name(strategy)
+    if not isinstance(name, str) or not re.fullmatch(DOTTED, name):
+        raise ValueError(f"expected module:Class, or {', '.join(STRATEGIES)}")
+    return name
 
 
 class _Section(BaseModel):
@@ -78,9 +94,7 @@ class FillModelTerms(_Section):
 class BacktestSettings(_Section):
     """Everything a run depends on. Paths are relative to the working folder."""
 
-    strategy: Annotated[str, StringConstraints(pattern=DOTTED)] = (
-        "strategies.basis_carry.port:NautilusBasisCarryStrategy"
-    )
+    strategy: Annotated[str, BeforeValidator(_dotted)] = STRATEGIES["basis_carry"]
     params: dict[str, Scalar] = {}  # of the strategy
     symbols: tuple[str, ...] = ()  # none: all of the dataset
     start: date | None = None  # the first day; unset: the dataset's start
