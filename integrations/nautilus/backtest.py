@@ -51,7 +51,7 @@ def run(
     """Feed the dataset to the strategy of the settings; return the books.
 
     Raises DatasetError for what the dataset does not have, bridge.exits.Exit for a strategy that
-    cannot be loaded, and whatever the strategy raises.
+    cannot be loaded or a catalog that cannot be written, and whatever the strategy raises.
     """
     with Backtest(data, settings=settings, catalog=catalog, progress=progress) as backtest:
         return backtest.run()
