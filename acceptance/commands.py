@@ -48,7 +48,7 @@ PASS, FAIL, CANNOT_JUDGE = 0, 1, 2
 DAY_NS: Final = 86_400_000_000_000
 REPORTS: Final = ("comparison.json", "report.md", "report.html")
 ARTIFACTS: Final = Path("artifacts/acceptance")
-DATASET: Final = Path(__file__).resolve().parents[1] / "data/binance/spot.parquet"
+DATASET: Final = week.HOME / "spot.parquet"
 INSTALL: Final = "nautilus_trader is not installed: pip install -r requirements.txt"
 # What a user's arguments and files can cause; the message says it all.
 ERRORS: Final = (
@@ -87,7 +87,7 @@ def run_nautilus(arguments: Sequence[str]) -> int:
 
 def run_legacy(arguments: argparse.Namespace) -> int:
     """Run the legacy program."""
-    arguments.output.unlink(missing_ok=True)  # an earlier result must not stand for this run
+    record.discard(arguments.output)
     data, params = _dataset(arguments.dataset, arguments.symbols), _params(arguments.params)
     with Progress("legacy") as progress:
         try:
@@ -225,11 +225,7 @@ def _midnight_ns(day: date) -> int:
 
 
 def _dataset(path: Path, symbols: Sequence[str] | None) -> Dataset:
-    """Return the dataset; make the week where nothing lies yet, at its own place only."""
-    folder = path.absolute().parent
-    if folder == DATASET.parent and not folder.exists():
-        tell(f"{folder} does not exist: generating the acceptance week")
-        week.generate(folder)
+    week.make_if_absent(path)
     return dataset.load(path, symbols=symbols or None)
 
 

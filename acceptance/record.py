@@ -84,6 +84,15 @@ def save(record: Record, path: Path | str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def discard(path: Path) -> None:
+    """Remove an earlier result, which must not stand for a run that fails. Raises OSError.
+
+    What is no regular file stays: a device, a pipe, and the symlink that leads to the result.
+    """
+    if path.is_file():
+        path.resolve().unlink()
+
+
 def sha256(record: Record) -> str:
     """Return the hash of the file that `save` would write."""
     return hashlib.sha256(dumps(record)).hexdigest()

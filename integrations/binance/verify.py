@@ -30,6 +30,7 @@ from integrations.binance.source_files import TIMES, Decimals, FileError
 
 PROBLEMS: Final = ("gaps", "duplicates", "ohlc", "unsorted", "precision", "broken")
 GAP_NS: Final = 60_000_000_000
+MS_NS: Final = 1_000_000
 INTERVAL_NS: Final[Mapping[str, int]] = {
     "s": 1_000_000_000,
     "m": 60_000_000_000,
@@ -113,6 +114,7 @@ class _Check:
         self.fields = job.source.layout.fields
 
     def batch(self, rows: pa.RecordBatch) -> None:
+        """Note what is wrong with the next rows of the file."""
         times = {name: self._times(rows, name) for name in TIMES if name in self.fields}
         order = times.get("init", times["ts"])
         self._order(order)
@@ -182,7 +184,8 @@ class _Check:
             return
         elif layout.interval and layout.interval[-1] in INTERVAL_NS:
             step = int(layout.interval[:-1]) * INTERVAL_NS[layout.interval[-1]]
-            self._places(ts, np.full(len(ts), step), "ts")
+            # A venue that goes over to microseconds closes its candles 999 of them later.
+            self._places(ts // MS_NS, np.full(len(ts), step // MS_NS), "ts")
             return
         self._rows(rows, order)
 

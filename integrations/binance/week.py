@@ -5,6 +5,7 @@ NumPy version: all arithmetic is on integers, and all randomness comes from `PCG
 Only the funding rates are facts: those Binance published for these days.
 """
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +22,16 @@ VERSION = 1  # raise it with every change of the content
 DIRECTORY = "data/binance"
 START = datetime(2025, 7, 1, tzinfo=UTC)
 END = START + timedelta(microseconds=week_market.SPAN_US)
+HOME = Path(__file__).resolve().parents[2] / DIRECTORY
 PAIRS = tuple(zip(MARKETS[::2], MARKETS[1::2], strict=True))
+
+
+def make_if_absent(dataset: Path) -> None:
+    """Make the week for a file of it, where nothing lies yet; at its own place only."""
+    folder = dataset.absolute().parent
+    if folder == HOME and not folder.exists():
+        sys.stderr.write(f"{folder} does not exist: generating the acceptance week\n")
+        generate(folder)
 
 
 def generate(directory: Path | str = DIRECTORY) -> dict[str, int]:

@@ -110,7 +110,8 @@ def _window(data: Dataset, settings: BacktestSettings) -> tuple[int, int]:
     if settings.end is not None:
         end = _midnight_ns((settings.end + timedelta(days=1)).isoformat())
     if start >= end:
-        raise DatasetError(data.path, f"the window is empty: it ends {_text(end)}, at its start")
+        message = f"the window is empty: it starts {_text(start)} and ends {_text(end)}"
+        raise DatasetError(data.path, message)
     if start < data.start_ns or end > data.end_ns:
         raise DatasetError(
             data.path,

@@ -64,7 +64,7 @@ def load_params(file: Path) -> dict[str, Any]:
     """Return the table in a TOML file. Raises Exit."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Exit(CONFIGURATION, f"source.params: cannot read {file}: {error}") from None
 
 

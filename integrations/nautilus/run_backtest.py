@@ -63,7 +63,6 @@ log = structlog.get_logger("nautilus_backtest")
 ENGINE_FLAG: Final = "features:nautilus_engine"
 INTERRUPTED: Final = 130
 PROGRAM: Final = "nautilus"
-DEFAULT_DATASET: Final = BacktestSettings().dataset
 CODES: Final = """\
 A Redis that is named (--publish or BRIDGE_REDIS__URL) has to allow it: features:nautilus_engine
 must be 1. exit codes: 0 done, 1 the strategy failed or not everything was published, 2 usage,
@@ -116,11 +115,12 @@ def _interrupt(*_: object) -> None:
 def _main(given: dict[str, Any]) -> int:
     publish = given.pop("publish", None)
     settings = _settings(given)
-    named = publish or os.environ.get("BRIDGE_REDIS__URL")
-    if named is not None:
-        _check_flag(named)
+    url = publish or os.environ.get("BRIDGE_REDIS__URL")
+    if url is not None:
+        _check_flag(url)
     _check_output(settings.output)
-    data = _dataset(settings)
+    week.make_if_absent(settings.dataset)
+    data = dataset.load(settings.dataset, symbols=settings.symbols or None)
     with Progress("backtest") as progress:
         backtest = Backtest(
             data, settings=settings, catalog=settings.catalog, progress=progress.show
@@ -148,7 +148,7 @@ def _params(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError([f"{path}: no TOML: {error}"]) from None
 
 
@@ -178,26 +178,18 @@ def _check_flag(url: str) -> None:
 
 
 def _check_output(output: Path) -> None:
-    """Raise Exit, before anything is run, where a result cannot be written."""
+    """Make room for a result. Raises Exit, before anything is run, where none can be written."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         if output.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
+        record.discard(output)
     except OSError as error:
         raise _unwritable(output, error) from None
 
 
 def _unwritable(output: Path, error: OSError) -> Exit:
     return Exit(exits.CANNOT_RECORD, f"{output} cannot be written: {error.strerror}")
-
-
-def _dataset(settings: BacktestSettings) -> Dataset:
-    """Return the dataset; make the week where nothing lies yet, at its own place only."""
-    folder = settings.dataset.absolute().parent
-    if folder == DEFAULT_DATASET.parent and not folder.exists():
-        log.info("dataset.generating", folder=str(folder))
-        week.generate(folder)
-    return dataset.load(settings.dataset, symbols=settings.symbols or None)
 
 
 def _published(work: Callable[[], int], backtest: Backtest, url: str) -> int:

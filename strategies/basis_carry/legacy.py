@@ -263,6 +263,7 @@ class Pair:
         return self.spot.pnl() + self.perp.pnl() + self.funding - fees
 
     def totals(self) -> Totals:
+        """Return what the symbol has brought so far, and still holds, at mid."""
         spot, perp = self.spot, self.perp
         return Totals(
             price_spot=spot.pnl(),

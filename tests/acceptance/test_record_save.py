@@ -39,6 +39,19 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     assert pipe.is_fifo() and [*tmp_path.iterdir()] == [pipe]
 
 
+def test_only_a_file_is_discarded(tmp_path: Path) -> None:
+    """An earlier result goes; a pipe stays, and so does a symlink to the result."""
+    target, link, pipe = (tmp_path / name for name in ("result.json", "link.json", "pipe"))
+    record.save(BASE, target)
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+
+    for path in (link, pipe, tmp_path / "nothing"):
+        record.discard(path)
+
+    assert pipe.is_fifo() and link.is_symlink() and not target.exists()
+
+
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     """Neither fails, and whoever reads meanwhile finds a whole result."""
     target, problems = tmp_path / "result.json", []

@@ -103,6 +103,18 @@ def test_candles(tmp_path, capsys):
     assert said[0].endswith("line 4, column high is too low")
 
 
+def test_candles_of_a_venue_that_goes_over_to_microseconds(tmp_path, capsys):
+    """They close 999 microseconds later than those in milliseconds, and there is no gap."""
+    new_year_ms = 1_735_689_600_000
+    rest = "100,102,99,101,5,{},0,0,0,0,0\n"
+    old = f"{new_year_ms - 60_000},{rest.format(new_year_ms - 1)}"
+    new = f"{new_year_ms * 1000},{rest.format((new_year_ms + 60_000) * 1000 - 1)}"
+    put(tmp_path, "BTCUSDT-1m-2024-12-31.csv", old)
+    put(tmp_path, "BTCUSDT-1m-2025-01-01.csv", new)
+
+    assert found(tmp_path, capsys)[::2] == (0, [])
+
+
 def test_quotes(tmp_path, capsys):
     """More than a minute of silence; a row like the one before."""
     row = "1,100.0,1,100.1,1,{0},{0}\n"

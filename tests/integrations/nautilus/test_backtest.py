@@ -109,7 +109,10 @@ def test_rows_outside_the_window_are_not_read(two_days: Dataset, catalog: Path) 
     [
         ({"start": "2025-06-30"}, "not the window 2025-06-30 00:00 to"),
         ({"end": "2025-07-04"}, "not the window"),
-        ({"start": "2025-07-03", "end": "2025-07-02"}, "window is empty"),
+        (
+            {"start": "2025-07-03", "end": "2025-07-02"},
+            "starts 2025-07-03 00:00 and ends 2025-07-03 00:00",
+        ),
         ({"symbols": ("BTC", "DOGE")}, "has no DOGE; it has BTC"),
         ({"instruments": {"X.Y": {"fee": 1}}}, "has no X.Y"),
         ({"instruments": {SPOT: {"tick": "0.001"}}}, "other decimals"),

@@ -10,9 +10,9 @@ import pytest
 
 from acceptance import record
 from bridge import exits
-from integrations.binance import sample
-from integrations.nautilus import backtest_settings, run_backtest
-from integrations.nautilus.backtest_settings import Account
+from integrations.binance import sample, week
+from integrations.nautilus import backtest_settings
+from integrations.nautilus.backtest_settings import Account, BacktestSettings
 from integrations.nautilus.run_backtest import ENGINE_FLAG, INTERRUPTED
 from strategies.basis_carry.params import BasisCarryParams
 from tests.bridge.processes import ROOT, Ended, eventually
@@ -157,8 +157,8 @@ def test_the_week_is_generated_at_its_own_place_only(
     ended = call("--dataset", str(tmp_path / "typo" / "spot.parquet"))
     assert (ended.code, made) == (exits.USAGE, [])
     default = tmp_path / "week" / "spot.parquet"
-    assert run_backtest.DEFAULT_DATASET == ROOT / "data/binance/spot.parquet"
-    monkeypatch.setattr(run_backtest, "DEFAULT_DATASET", default)
+    assert BacktestSettings().dataset == week.HOME / "spot.parquet"
+    monkeypatch.setattr(week, "HOME", default.parent)
     assert call(*EXAMPLE, "--dataset", str(default)).code == exits.DONE
     assert made == [default.parent]
 
@@ -201,8 +201,8 @@ def _settings(folder: Path, output: Path) -> Path:
 # Its end.
 
 
-def test_ctrl_c_leaves_the_last_result_alone(dataset: Path, tmp_path: Path) -> None:
-    """130, one line, no traceback; an earlier result stays, no half-written file lies around."""
+def test_ctrl_c_leaves_no_result(dataset: Path, tmp_path: Path) -> None:
+    """130, one line, no traceback; no half-written file, no earlier result in its place."""
     output, mark = tmp_path / "out" / "result.json", tmp_path / "running"
     output.parent.mkdir()
     output.write_text("earlier")
@@ -219,9 +219,7 @@ def test_ctrl_c_leaves_the_last_result_alone(dataset: Path, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     ended = Ended(process.wait(30), *process.communicate())
     assert (ended.code, ended.complaint) == (INTERRUPTED, "interrupted")
-    assert [(path.name, path.read_text()) for path in output.parent.iterdir()] == [
-        ("result.json", "earlier")
-    ]
+    assert not [*output.parent.iterdir()]
 
 
 def test_ctrl_c_while_it_is_loaded(tmp_path: Path) -> None:
