@@ -141,7 +141,6 @@ class Notifier:
 
     def _drop(self, notice: Notice) -> None:
         self.metrics.notices_dropped[notice.kind].inc()
-        log.warning("notify.dropped", kind=notice.kind, problem="too many wait")
 
     def _keep(self, name: str, values: dict[str, object]) -> None:
         if self._state is None or self._desk is None:

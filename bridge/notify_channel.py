@@ -28,6 +28,7 @@ log = structlog.get_logger("nautilus_bridge.notify")
 WAITING_MAX: Final = 100
 # apprise waits 4 s for each part of an answer; one that comes in small parts may take for ever.
 SEND_SECONDS_MAX: Final = 30.0
+RETRY_SECONDS_MIN: Final = 1.0
 SECRET_LENGTH_MIN: Final = 4
 # They log URLs, those that cannot be read and those that were asked.
 TALKATIVE: Final = ("apprise", "urllib3")
@@ -120,7 +121,8 @@ class Channel:
     def _send(self, notice: Notice) -> None:
         settings = self._settings
         pauses = (
-            min(2.0**tries, settings.retry_seconds_max) for tries in range(settings.retry_count_max)
+            min(RETRY_SECONDS_MIN * 2**tries, settings.retry_seconds_max)
+            for tries in range(settings.retry_count_max)
         )
         while True:
             is_last = self._closing.is_set()
@@ -168,7 +170,6 @@ class Channel:
 
     def _drop(self, notice: Notice) -> None:
         self._metrics.notices_dropped[notice.kind].inc()
-        log.warning("notify.dropped", kind=notice.kind, url=self.name, problem="too many wait")
 
 
 def _parts(url: str) -> list[str]:

@@ -12,7 +12,8 @@ import pytest
 from bridge import exits
 from bridge.alerts import Alerts
 from bridge.core.control import MODE_KEY
-from bridge.notify import MEMORY, Notifier
+from bridge.notify import MEMORY, RUN, Notifier
+from bridge.notify_words import Run as Lifetime
 from bridge.readers import Readers
 from tests.bridge.conftest import Run
 from tests.bridge.kept import FILLS, Kept, typed
@@ -23,6 +24,7 @@ from tests.servers import RedisServer, free_port
 need_apprise()
 
 DEMO_FILLS = "demo:exec:fills"
+IDLE = ("--strategy", "tests.bridge.strategies:Idle")
 BUSY = ("--strategy", "tests.bridge.strategies:Busy")
 
 
@@ -64,6 +66,9 @@ def test_a_life(
     said = webhook.until("restart started; the run before", "did not end by itself")
     assert said.splitlines()[1].endswith("(mode): mode is halt")
     assert second.stop().code == exits.DONE
+    run = Lifetime.of(json.loads((tmp_path / "state" / RUN).read_text()))
+    assert run is not None
+    assert (run.ended_ns > run.began_ns, run.code) == (True, exits.DONE)
     assert not [text for text in webhook.texts if "exit code" in text]
 
 
@@ -143,18 +148,29 @@ def test_check_config() -> None:
 def test_the_summary_that_is_due(
     start: Callable[..., Daemon], webhook: Webhook, kept: Kept
 ) -> None:
-    """What was not told while the bridge was down is told when it runs, once; and that it was
-    stopped."""
+    """What was not told while the bridge was down is told when it runs, once."""
     (kept.rig.folder / MEMORY).write_text(json.dumps({"summary_ns": 1}))
-    given = kept.settings | {"notify__urls": webhook.url}
-    for _ in range(2):
-        daemon = start("--strategy", "tests.bridge.strategies:Idle", **given).until_running()
-        webhook.until("summary realized on", "open lots: ")
-        daemon.until(lambda daemon=daemon: len(daemon.statuses) >= 2, "a second")
-        assert daemon.stop().code == exits.DONE
+    daemon = start(*IDLE, notify__urls=webhook.url, **kept.settings).until_running()
+    webhook.until("summary realized on", "open lots: ")
+    before = len(daemon.statuses)
+    daemon.until(lambda: len(daemon.statuses) >= before + 2, "another second")
+    assert daemon.stop().code == exits.DONE
 
     assert len([text for text in webhook.texts if text.startswith("summary ")]) == 1
-    assert webhook.texts[-1].startswith("restart started; the run before was stopped")
+
+
+def test_an_end_that_loses_something(
+    start: Callable[..., Daemon], make_redis: Callable[..., RedisServer], webhook: Webhook
+) -> None:
+    """It was asked for, but not like that: how many entries are lost is told."""
+    server = make_redis()
+    daemon = start(*BUSY, redis__url=server.url, notify__urls=webhook.url).until_running()
+    daemon.until(lambda: server.client.xlen(DEMO_FILLS), "a fill")
+    server.kill()
+    daemon.until(lambda: any(int(each["exec"]) for each in daemon.statuses), "a backlog")
+
+    assert daemon.stop().code == exits.CANNOT_RECORD
+    assert "exit code 74: stopped; NOT published, and lost: " in webhook.texts[-1]
 
 
 def test_gaps(kept: Kept, webhook: Webhook) -> None:
@@ -174,7 +190,8 @@ def test_gaps(kept: Kept, webhook: Webhook) -> None:
     for _ in range(2):
         alerts.tick(kept.metrics.snapshot(0))
     kept.metrics.exec_holes.inc(2)
-    alerts.tick(kept.metrics.snapshot(0))
+    for _ in range(2):
+        alerts.tick(kept.metrics.snapshot(0))
     notifier.end(exits.DONE)
 
     ledger, archive, holes = webhook.texts

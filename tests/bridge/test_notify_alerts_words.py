@@ -1,6 +1,8 @@
-"""What notices say, and how many of them: bridge/notify_words.py and bridge/core/notices.py."""
+"""What notices say, how many are sent, what waits: all that needs no apprise."""
 
 import json
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,14 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge import config
+from bridge.config import ConfigError
 from bridge.core import notices
 from bridge.core.control import Decision, Halt, State
 from bridge.core.notices import DAY_NS, HOUR_NS, KINDS, MINUTE_NS, Kind, Memory
 from bridge.exits import TAKEN
 from bridge.ledger import Ledger
 from bridge.ledger_totals import day_of
+from bridge.notify_channel import WAITING_MAX, Notice, Outbox
 from bridge.notify_words import Run, decision, gaps, start, summary
 from tests.bridge.fills import START_NS, STREAMS, fill, funding
+from tests.bridge.processes import eventually
 
 BEGAN_NS = 1_760_000_000 * 10**9
 HALT = Halt("id", "breach", "max_drawdown: 0.2", BEGAN_NS)
@@ -176,3 +182,33 @@ def test_a_summary_of_nothing(tmp_path: Path) -> None:
 
     said = summary(tmp_path / "ledger.db", START_NS).splitlines()
     assert said[1:] == ["nothing", "open lots: 0"]
+
+
+def test_a_full_queue_drops_the_oldest() -> None:
+    """It holds so many; of those that wait the oldest give way."""
+    release, dropped, handled = threading.Event(), [], []
+
+    def handle(notice: Notice) -> None:
+        handled.append(notice.at_ns)
+        release.wait()
+
+    outbox = Outbox("test", handle, lambda notice: dropped.append(notice.at_ns))
+    outbox.put(Notice("gap", "", "", 0))
+    eventually(lambda: handled, "the first")
+    for number in range(1, WAITING_MAX + 4):
+        outbox.put(Notice("gap", "", "", number))
+    release.set()
+
+    assert outbox.drain(time.monotonic() + 10) == 0
+    assert dropped == [1, 2, 3]
+    assert handled == [0, *range(4, WAITING_MAX + 4)]
+
+
+def test_a_word_that_is_no_url() -> None:
+    """The settings are refused; what was given may be half a secret and is not repeated."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, environ={"BRIDGE_NOTIFY__URLS": "json://a/5ecret, 5ecret"}, overrides={})
+
+    [problem] = caught.value.problems
+    assert "notify.urls: *** is refused: number 2 is no URL" in problem
+    assert "5ecret" not in problem
