@@ -1,6 +1,7 @@
 # `make run` and `make test` need nothing but a CPython 3.12-3.14; the rest is set up on first use.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:  # what is compared has to be run before
 .PHONY: help run test accept accept-nt accept-legacy accept-compare lint check bench chaos soak \
     lock clean redis FORCE
 
@@ -26,14 +27,19 @@ test: $(STAMP) redis ## run the tests against a real redis-server, then `make ac
 
 accept: accept-nt accept-legacy accept-compare ## does the port of basis carry trade like the original?
 
+# Each removes what it is to write: an older result must not be judged in place of one that failed.
 accept-nt: $(STAMP) ## the port in Nautilus's backtest, over the generated week
+	@rm -f $(RESULTS)/nautilus_results.json
 	@$(PY) integrations/nautilus/run_backtest.py --mode full --output $(RESULTS)/nautilus_results.json
 
 accept-legacy: $(STAMP) ## the independent program over the same week
+	@rm -f $(RESULTS)/legacy_results.json
 	@$(PY) -m acceptance run legacy --output $(RESULTS)/legacy_results.json
 
 accept-compare: $(STAMP) ## judge the two results: exit 0 pass, 1 fail, 2 cannot judge
-	@$(PY) -m acceptance compare $(RESULTS)/nautilus_results.json $(RESULTS)/legacy_results.json
+	@rm -f $(RESULTS)/report.html $(RESULTS)/report.md $(RESULTS)/comparison.json
+	@$(PY) -m acceptance compare $(RESULTS)/nautilus_results.json $(RESULTS)/legacy_results.json \
+	    --golden acceptance/goldens/basis_carry.json
 
 lint: $(STAMP) ## ruff, mypy, the import rules, no registry host or machine path in the tree
 	$(PY) -m ruff check .

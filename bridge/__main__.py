@@ -97,7 +97,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"{SETTINGS}\n\n{RUN_CODES}",
         formatter_class=form,
     )
-    run.add_argument("--strategy", metavar="MODULE:CLASS", help="the strategy that the node runs")
+    run.add_argument("--strategy", metavar="MODULE:CLASS", help="what trades, or its short name")
+    run.add_argument("--params", metavar="FILE", help="the strategy's parameters, as TOML")
     run.add_argument(
         "--takeover", action="store_true", help="take the place of a bridge of the same name"
     )
@@ -298,6 +299,7 @@ def _folder(name: str, arguments: argparse.Namespace) -> Path:
 def _settings(arguments: argparse.Namespace) -> Config:
     given = {
         "source.strategy": getattr(arguments, "strategy", None),
+        "source.params": getattr(arguments, "params", None),
         "replay.rate": getattr(arguments, "rate", None),
     }
     overrides = {path: value for path, value in given.items() if value is not None}

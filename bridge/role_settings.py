@@ -2,9 +2,10 @@
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import SecretStr, field_validator
+from redis.connection import parse_url
 
 from bridge.section import (
     DOTTED,
@@ -15,6 +16,17 @@ from bridge.section import (
     setting,
 )
 
+# What the repository has, by a word.
+STRATEGIES: Final = {
+    "example": "strategies.example:Example",
+    "basis_carry": "strategies.basis_carry.port:NautilusBasisCarryStrategy",
+}
+
+
+def full_name(strategy: Any) -> Any:
+    """Return `module:Class` of a short name, anything else as it is."""
+    return STRATEGIES.get(strategy, strategy) if isinstance(strategy, str) else strategy
+
 
 class SourceSettings(Section):
     factory: str = setting(
@@ -22,9 +34,17 @@ class SourceSettings(Section):
         pattern=DOTTED,
     )  # fmt: skip
     strategy: str = setting(
-        "strategies.example:Example", "module:Class", "The strategy that the node runs.",
-        pattern=DOTTED,
+        STRATEGIES["example"], f"module:Class, or {', '.join(STRATEGIES)}",
+        "The strategy that the node runs.", pattern=DOTTED,
     )  # fmt: skip
+    params: Path | None = setting(
+        None, "file", "The strategy's parameters, as TOML. Unset: its defaults; in the demo, those"
+        " of demo.toml beside its module, where there is one.",
+    )  # fmt: skip
+
+    _unset = field_validator("params", mode="before")(empty_is_unset)
+
+    _full_name = field_validator("strategy", mode="before")(full_name)
 
 
 class ReplaySettings(Section):
@@ -168,6 +188,14 @@ class CacheSettings(Section):
 
     _unset = field_validator("url", mode="before")(empty_is_unset)
     _checked = field_validator("url")(check_secret_url)
+
+    @field_validator("url")
+    @classmethod
+    def _database_zero(cls, value: SecretStr | None) -> SecretStr | None:
+        text = "" if value is None else value.get_secret_value()
+        if text and parse_url(text).get("db"):  # type: ignore[no-untyped-call]
+            raise ValueError("Nautilus keeps its cache in database 0, whatever the URL says")
+        return value
 
 
 def _address(of: str) -> Any:

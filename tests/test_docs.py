@@ -20,7 +20,7 @@ from tests.servers import RedisServer
 
 TEXT = README.read_text()
 EXAMPLE_SECONDS_MAX = 45.0
-SOURCES = ("bridge", "integrations", "ops")
+SOURCES = ("acceptance", "bridge", "integrations", "ops")
 
 
 def block(language: str, first_line: str = "") -> str:
@@ -108,14 +108,15 @@ def test_each_message_exists(row: list[str]) -> None:
 
 def test_every_target_is_named() -> None:
     """The README mentions each target that `make` lists."""
-    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
     assert [name for name in targets if f"make {name}" not in TEXT] == []
 
 
 def test_every_path_is_there() -> None:
     """Folders and files that the README names exist in the tree."""
-    named = set(re.findall(r"\b(?:bridge|integrations|ops|strategies|tests)/[\w/.-]*\w", TEXT))
+    folders = "acceptance|bridge|integrations|ops|strategies|tests"
+    named = set(re.findall(rf"(?<![\w/])(?:{folders})/[\w/.-]*\w", TEXT))
     named |= set(re.findall(r"\]\(([^)#:]+)\)", TEXT))
 
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
@@ -165,3 +166,25 @@ def test_the_node_runs_as_written(start_example, redis_server: RedisServer) -> N
     assert "ResourceWarning" not in problems
     assert redis_server.client.xlen("shadow:exec:fills") >= 1
     assert redis_server.client.xlen("shadow:market.raw.crypto.BTCUSDT") > 0
+
+
+def test_the_recipe_of_a_strategy_runs_as_written(tmp_path: Path) -> None:
+    """A strategy of one's own and what stands for its original are judged to trade alike."""
+    for name in (".venv", "acceptance", "integrations", "strategies", "bridge"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("my_strategy.py", "my_original.py"):
+        (tmp_path / name).write_text(block("python", f"# {name}"))
+    commands = block("sh", "make run STRATEGY=my_strategy").partition("\n")[2]
+
+    done = subprocess.run(
+        ["sh", "-e"],
+        cwd=tmp_path,
+        input=commands,
+        capture_output=True,
+        text=True,
+        timeout=EXAMPLE_SECONDS_MAX,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1439 fills" in done.stdout
+    assert "pass: gates of the strict tier" in done.stdout

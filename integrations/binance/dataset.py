@@ -1,13 +1,14 @@
 """Read a dataset of quotes, trades and funding, and refuse whatever is not exactly right.
 
-A dataset is a folder with the parquet files named in `FILES` and a `MANIFEST.json` (instruments,
-time range, and per file the number of rows and a hash of the content). Prices and sizes are
-float64 on disk, as in most market data; they leave this module as exact integers.
+A dataset is a folder with a `MANIFEST.json` (instruments, time range, and per file the number of
+rows and a hash of the content) and the parquet files that it names, of those in `FILES`. Quotes of
+both legs and funding are always there, trades may be. Prices and sizes are float64 on disk, as in
+most market data; they leave this module as exact integers.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -71,7 +72,8 @@ class Dataset:
     """What a folder holds, made for `[start_ns, end_ns)`; the mappings go by instrument id.
 
     Each instrument is in `quotes` and `trades`, each perpetual in `funding`. Arrays are read-only,
-    in time order, and empty where the files have no row for the instrument.
+    in time order, and empty where the files have no row for the instrument. `sha256` is over the
+    instruments, the time range and the content of the whole folder, whatever part was asked for.
     """
 
     path: Path
@@ -81,30 +83,42 @@ class Dataset:
     quotes: Mapping[str, Quotes]
     trades: Mapping[str, Trades]
     funding: Mapping[str, Funding]
+    sha256: str
 
 
-def load(directory: Path | str) -> Dataset:
-    """Return the dataset in `directory`, every value checked.
+def load(path: Path | str, *, symbols: Collection[str] | None = None) -> Dataset:
+    """Return the dataset in a folder, every value checked.
 
-    Raises DatasetError for the first problem: a folder, file or column that is missing or cannot
-    be read, content that is not what the manifest says, rows out of time order, and values that
-    no market has or that are not exact in the instrument's decimals.
+    `path` is the folder or its `spot.parquet`; `symbols` leaves the other instruments out. Raises
+    DatasetError for the first problem: a folder, file, column or symbol that is missing or cannot
+    be read, content that is not what the manifest says, rows out of time order, two settlements of
+    one symbol at one time, and values that no market has or that are not exact in the instrument's
+    decimals.
     """
-    path = Path(directory)
-    manifest = read_manifest(path)
-    read = {name: _read_file(path / name, manifest) for name in FILES}
-    quotes = read["spot.parquet"] | read["perp.parquet"]
-    trades = read["spot_trades.parquet"] | read["perp_trades.parquet"]
+    folder = Path(path)
+    if folder.name in FILES:
+        folder = folder.parent
+    manifest = read_manifest(folder)
+    instruments = _wanted(folder, manifest, symbols)
+
+    def read[T: (Quotes, Trades, Funding)](kind: type[T], *names: str) -> dict[str, T]:
+        found: dict[str, Mapping[str, Integers]] = {}
+        for name in names:
+            if name in manifest.files:
+                found |= _read_file(folder / name, manifest)
+        legs = {FILES[name][0] for name in names}
+        nothing = {each.name: np.empty(0, dtype=np.int64) for each in fields(kind)}
+        return {i.id: _record(kind, found.get(i.id, nothing)) for i in instruments if i.leg in legs}
+
     return Dataset(
-        path=path,
+        path=folder,
         start_ns=manifest.start_ns,
         end_ns=manifest.end_ns,
-        instruments=manifest.instruments,
-        quotes={id_: _record(Quotes, columns) for id_, columns in quotes.items()},
-        trades={id_: _record(Trades, columns) for id_, columns in trades.items()},
-        funding={
-            id_: _record(Funding, columns) for id_, columns in read["funding.parquet"].items()
-        },
+        instruments=instruments,
+        quotes=read(Quotes, "spot.parquet", "perp.parquet"),
+        trades=read(Trades, "spot_trades.parquet", "perp_trades.parquet"),
+        funding=read(Funding, "funding.parquet"),
+        sha256=manifest.sha256,
     )
 
 
@@ -137,6 +151,18 @@ def scale(values: NDArray[np.float64], decimals: Integers) -> tuple[Integers, Ma
     return np.where(exact, nearest, 0).astype(np.int64), exact
 
 
+def _wanted(
+    folder: Path, manifest: Manifest, symbols: Collection[str] | None
+) -> tuple[Instrument, ...]:
+    """Return the instruments of `symbols`, all when it is None. Raises DatasetError."""
+    if symbols is None:
+        return manifest.instruments
+    known = list(dict.fromkeys(instrument.symbol for instrument in manifest.instruments))
+    if unknown := [symbol for symbol in symbols if symbol not in known]:
+        raise DatasetError(folder, f"has no symbol {unknown[0]!r}; it has {', '.join(known)}")
+    return tuple(i for i in manifest.instruments if i.symbol in symbols)
+
+
 def _read_file(path: Path, manifest: Manifest) -> dict[str, dict[str, Integers]]:
     """Return the checked columns of one file, for each instrument of its leg."""
     leg, layout = FILES[path.name]
@@ -160,6 +186,8 @@ def _read_file(path: Path, manifest: Manifest) -> dict[str, dict[str, Integers]]
         if name != "symbol"
     }
     _check_rows(path, columns)
+    if "rate" in columns:
+        _check_settlements(path, columns["ts"], symbols)
     if content_hash(table) != expected.sha256:
         raise DatasetError(path, f"content differs from what {MANIFEST} says (sha256); {AGAIN}")
     return {
@@ -171,7 +199,7 @@ def _read_file(path: Path, manifest: Manifest) -> dict[str, dict[str, Integers]]
 def _read_table(path: Path, layout: Layout) -> pa.Table:
     """Return the columns of `layout`, in its order and types, without nulls."""
     if not path.is_file():
-        raise DatasetError(path, f"does not exist; {AGAIN}")
+        raise DatasetError(path, f"does not exist, and nothing can stand in for it; {AGAIN}")
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
@@ -231,6 +259,15 @@ def _check_rows(path: Path, columns: Mapping[str, Integers]) -> None:
     _reject(path, np.append(False, ts[1:] < ts[:-1])[: len(ts)], "ts goes back; sort by ts")
     if "bid" in columns:
         _reject(path, columns["bid"] > columns["ask"], "bid is above ask; drop or repair the row")
+
+
+def _check_settlements(path: Path, ts: Integers, symbols: Integers) -> None:
+    """Refuse a second settlement of one symbol at one time: it would be paid twice."""
+    order = np.lexsort((symbols, ts))  # stable: of two equal rows the later one is named
+    ts, symbols = ts[order], symbols[order]
+    again = np.zeros(len(ts), dtype=np.bool_)
+    again[order[1:]] = (ts[1:] == ts[:-1]) & (symbols[1:] == symbols[:-1])
+    _reject(path, again, "a settlement of this symbol and ts is there already; drop one")
 
 
 def _reject(path: Path, bad: Mask, message: str, values: NDArray[np.generic] | None = None) -> None:

@@ -56,3 +56,4 @@ FILES: Mapping[str, tuple[str, Layout]] = {
     "perp_trades.parquet": ("perp", TRADES),
     "funding.parquet": ("perp", FUNDING),
 }
+REQUIRED = ("spot.parquet", "perp.parquet", "funding.parquet")  # trades are welcome

@@ -1,18 +1,20 @@
 """The manifest of a dataset: instruments, time range, and what each file must hold."""
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
-from integrations.binance.layout import FILES, MANIFEST
+from integrations.binance.layout import FILES, MANIFEST, REQUIRED
 
 DECIMALS_MAX = 16  # of an instrument; more than any venue quotes
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 AGAIN = "copy or generate the dataset again"
+GENERATORS = ("integrations.binance sample", "integrations.binance.sample")  # a week, a half hour
 
 
 class DatasetError(ValueError):
@@ -63,28 +65,35 @@ class Manifest(NamedTuple):
     instruments: tuple[Instrument, ...]
     files: Mapping[str, FileEntry]
 
+    @property
+    def sha256(self) -> str:
+        """Return a hash over the instruments, the time range and the content of every file."""
+        files = {name: self.files[name].sha256 for name in sorted(self.files)}
+        rows = [[str(value) for value in astuple(each)] for each in self.instruments]
+        text = json.dumps([self.start_ns, self.end_ns, rows, files])
+        return hashlib.sha256(text.encode()).hexdigest()
+
 
 def read_manifest(directory: Path) -> Manifest:
     """Return the checked manifest of `directory`. Raises DatasetError."""
     path = directory / MANIFEST
     if not path.is_file():
         missing = path if directory.is_dir() else directory
-        command = f"python -m integrations.binance.sample {directory}"
-        raise DatasetError(missing, f"does not exist; generate a dataset with `{command}`")
+        commands = [f"`python -m {module} {directory}`" for module in GENERATORS]
+        raise DatasetError(missing, f"does not exist; generate a dataset: {', '.join(commands)}")
     try:
         content = json.loads(path.read_bytes())
-        instruments = tuple(_instrument(row) for row in content["instruments"])
+        instruments = tuple(instrument_of_row(row) for row in content["instruments"])
         if len({(i.symbol, i.leg) for i in instruments}) < len(instruments):
             raise ValueError("two instruments have the same symbol and leg")
         if len({i.id for i in instruments}) < len(instruments):
             raise ValueError("two instruments have the same id")
-        files = {
-            name: FileEntry(
-                _typed(content["files"][name], "rows", int),
-                _typed(content["files"][name], "sha256", str),
-            )
-            for name in FILES
-        }
+        entries = _typed(content, "files", dict)
+        files = {name: _file(entry) for name, entry in entries.items()}
+        if unknown := files.keys() - FILES.keys():
+            raise ValueError(f"files has {min(unknown)!r}, expected {', '.join(FILES)}")
+        if absent := [name for name in REQUIRED if name not in files]:
+            raise ValueError(f"files has no {absent[0]}, and nothing can stand in for it")
         return Manifest(_time(content, "start"), _time(content, "end"), instruments, files)
     except KeyError as error:
         raise DatasetError(path, f"{error} is missing in it; {AGAIN}") from error
@@ -92,7 +101,12 @@ def read_manifest(directory: Path) -> Manifest:
         raise DatasetError(path, f"broken: {error}; {AGAIN}") from error
 
 
-def _instrument(row: Mapping[str, object]) -> Instrument:
+def _file(entry: Mapping[str, object]) -> FileEntry:
+    return FileEntry(_typed(entry, "rows", int), _typed(entry, "sha256", str))
+
+
+def instrument_of_row(row: Mapping[str, object]) -> Instrument:
+    """Return the instrument of a row of the table. Raises KeyError, ValueError."""
     leg = _typed(row, "leg", str)
     if leg not in ("spot", "perp"):
         raise ValueError(f"leg is {leg!r}, expected spot or perp")

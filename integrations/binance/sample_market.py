@@ -3,6 +3,7 @@
 All arithmetic is on integers and all randomness comes from `PCG64.random_raw`, see `sample`.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from integrations.binance.dataset import Integers
+from integrations.binance.generated import IntegerColumns
 from integrations.binance.manifest import EPOCH, Instrument
 
 PPB = 1_000_000_000  # relative moves are in parts per billion; a basis point is 100,000
@@ -42,8 +44,6 @@ FEES = {"spot": Decimal("0.001"), "perp": Decimal("0.0005")}  # taker, without d
 IDS = {"spot": "{}USDT.BINANCE_SPOT", "perp": "{}USDT-PERP.BINANCE_FUTURES"}
 
 type Octaves = tuple[int, int]
-# Times in us from the start, prices in ticks, sizes in lots.
-type IntegerColumns = dict[str, Integers]
 
 
 def _instrument(symbol: str, leg: str, tick: str, lot: str, *, min_notional: int) -> Instrument:
@@ -126,11 +126,17 @@ def _arrivals(seed: int, purpose: str, octaves: Octaves, span_us: int) -> Intege
 
 
 def quotes(
-    instrument: Instrument, path: Integers, shown: Octaves, *, span_us: int, seed: int
+    instrument: Instrument,
+    path: Integers,
+    shown: Octaves,
+    *,
+    span_us: int,
+    seed: int,
+    gaps: Mapping[str, Octaves] = QUOTE_GAPS,
 ) -> IntegerColumns:
     """Return quotes around the fair price; times in us from the start, ticks, lots."""
     name = f"{instrument.symbol} {instrument.leg}"
-    ts = _arrivals(seed, f"{name} quotes", QUOTE_GAPS[instrument.leg], span_us)
+    ts = _arrivals(seed, f"{name} quotes", gaps[instrument.leg], span_us)
     spread = SPREADS[random(seed, f"{name} spread", len(ts)) >> np.uint64(60)]
     fair = _fair_ppb_ticks(instrument, path, ts)
     bid = (2 * fair - (spread - 1) * PPB) // (2 * PPB)

@@ -2,21 +2,28 @@
 
 import importlib
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nautilus_trader.live.factories import LiveExecClientFactory
 from nautilus_trader.trading.strategy import Strategy
 
 from bridge.exits import CONFIGURATION, Exit
 
+# A strategy's parameters for the demo, beside its module.
+DEMO_PARAMS: Final = "demo.toml"
 
-def load_strategy(path: str, known: Mapping[str, Any]) -> Strategy:
+
+def load_strategy(
+    path: str, known: Mapping[str, Any], params: Path | None = None, *, is_demo: bool = False
+) -> Strategy:
     """Return the strategy named `module:Class`, built from `<Class>Config` of the same module.
 
-    Its config is given what is `known`, where it has such a field. Raises Exit when there is no
-    such class, or it cannot be built without more settings.
+    Its config is given what is `known`, where it has such a field; as `params` the table of that
+    TOML file, in a demo that of `demo.toml` beside the module when no file is named. Raises Exit
+    when there is no such class or file, or it cannot be built without more settings.
     """
     module_name, _, class_name = path.partition(":")
     try:
@@ -31,17 +38,34 @@ def load_strategy(path: str, known: Mapping[str, Any]) -> Strategy:
     if not (isinstance(cls, type) and issubclass(cls, Strategy)):
         raise Exit(CONFIGURATION, f"source.strategy: {path} is no Nautilus Strategy")
     config_class = getattr(sys.modules[module_name], f"{class_name}Config", None)
+    taken = getattr(config_class, "__struct_fields__", ())
+    if params is not None and "params" not in taken:
+        raise Exit(CONFIGURATION, f"source.params: {path} has no field params in its config")
+    if params is None and is_demo and "params" in taken:
+        beside = Path(str(module.__file__)).with_name(DEMO_PARAMS)
+        params = beside if beside.exists() else None
     try:
         if config_class is None:
             return cls()
-        wanted = {name: known[name] for name in known if name in config_class.__struct_fields__}
-        return cls(config_class(**wanted))
+        given = {**known} if params is None else {**known, "params": load_params(params)}
+        return cls(config_class(**{name: given[name] for name in given if name in taken}))
+    except Exit:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a strategy of the user's raises
         raise Exit(
             CONFIGURATION,
-            f"source.strategy: {path} cannot be built: {type(error).__name__}: {error}; every "
-            f"field of its config but {' and '.join(known)} needs a default",
+            f"source.strategy: {path} cannot be built{'' if params is None else f' from {params}'}:"
+            f" {type(error).__name__}: {error}; every field of its config but "
+            f"{', '.join(dict.fromkeys([*known, 'params']))} needs a default",
         ) from None
+
+
+def load_params(file: Path) -> dict[str, Any]:
+    """Return the table in a TOML file. Raises Exit."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Exit(CONFIGURATION, f"source.params: cannot read {file}: {error}") from None
 
 
 def load_client(path: str) -> type[LiveExecClientFactory]:

@@ -94,6 +94,8 @@ class NodeSource:
         strategy = load_strategy(
             config.source.strategy,
             {"instrument_ids": plan.universe.traded, "size_fraction": plan.size_fraction},
+            config.source.params,
+            is_demo=config.role == "demo",
         )
         self.node = _node_of(config, plan)
         kernel = self.node.kernel

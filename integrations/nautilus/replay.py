@@ -12,7 +12,12 @@ from nautilus_trader.config import LiveDataClientConfig
 from nautilus_trader.live.data_client import LiveMarketDataClient
 from nautilus_trader.live.factories import LiveDataClientFactory
 from nautilus_trader.model.currencies import Currency
-from nautilus_trader.model.data import QuoteTick, TradeTick
+from nautilus_trader.model.data import (
+    FundingRateUpdate,
+    MarkPriceUpdate,
+    QuoteTick,
+    TradeTick,
+)
 from nautilus_trader.model.enums import AggressorSide
 from nautilus_trader.model.identifiers import ClientId, InstrumentId, Symbol, TradeId, Venue
 from nautilus_trader.model.instruments import CryptoPerpetual, CurrencyPair, Instrument
@@ -20,6 +25,7 @@ from nautilus_trader.model.objects import FIXED_PRECISION, Money, Price, Quantit
 
 from integrations.binance import manifest
 from integrations.binance.dataset import Dataset
+from integrations.binance.layout import RATE_DECIMALS
 
 log = structlog.get_logger("nautilus_bridge.replay")
 
@@ -63,13 +69,17 @@ def instrument_of(row: manifest.Instrument) -> Instrument:
 
 
 class Tape:
-    """The quotes and trades of some instruments in one order of time, ready to be built."""
+    """The events of some instruments in one order of time, ready to be built.
+
+    Quotes, trades, and settlements of funding with the mark price that each is due at.
+    """
 
     def __init__(self, data: Dataset, instruments: Sequence[manifest.Instrument]) -> None:
         builders: list[Any] = []
         times, sources, rows = [], [], []
         for instrument in instruments:
             for build, ts in (
+                *_funding_builders(data, instrument),
                 _quote_builder(data, instrument),
                 _trade_builder(data, instrument),
             ):
@@ -141,6 +151,27 @@ def _trade_builder(data: Dataset, row: manifest.Instrument) -> tuple[Any, Any]:
         )
 
     return build, trades.ts
+
+
+def _funding_builders(data: Dataset, row: manifest.Instrument) -> list[tuple[Any, Any]]:
+    """Return the builders of marks and of rates: what a settlement needs comes before it."""
+    if row.id not in data.funding:
+        return []
+    funding = data.funding[row.id]
+    instrument_id = InstrumentId.from_str(row.id)
+    to_price = 10 ** (FIXED_PRECISION - row.price_decimals)
+    marks, rates = funding.mark.tolist(), funding.rate.tolist()
+    hours = funding.interval_hours.tolist()
+
+    def mark(i: int, ts_ns: int) -> MarkPriceUpdate:
+        price = Price.from_raw(marks[i] * to_price, row.price_decimals)
+        return MarkPriceUpdate(instrument_id, price, ts_ns, ts_ns)
+
+    def rate(i: int, ts_ns: int) -> FundingRateUpdate:
+        exact = Decimal(rates[i]).scaleb(-RATE_DECIMALS)
+        return FundingRateUpdate(instrument_id, exact, ts_ns, ts_ns, interval=60 * hours[i])
+
+    return [(mark, funding.ts), (rate, funding.ts)]
 
 
 class ReplayClientConfig(LiveDataClientConfig, frozen=True):
@@ -223,11 +254,23 @@ class ReplayDataClient(LiveMarketDataClient):
     async def _subscribe_trade_ticks(self, command: Any) -> None:
         self._wanted.add((TradeTick, command.instrument_id))
 
+    async def _subscribe_mark_prices(self, command: Any) -> None:
+        self._wanted.add((MarkPriceUpdate, command.instrument_id))
+
+    async def _subscribe_funding_rates(self, command: Any) -> None:
+        self._wanted.add((FundingRateUpdate, command.instrument_id))
+
     async def _unsubscribe_quote_ticks(self, command: Any) -> None:
         self._wanted.discard((QuoteTick, command.instrument_id))
 
     async def _unsubscribe_trade_ticks(self, command: Any) -> None:
         self._wanted.discard((TradeTick, command.instrument_id))
+
+    async def _unsubscribe_mark_prices(self, command: Any) -> None:
+        self._wanted.discard((MarkPriceUpdate, command.instrument_id))
+
+    async def _unsubscribe_funding_rates(self, command: Any) -> None:
+        self._wanted.discard((FundingRateUpdate, command.instrument_id))
 
 
 def replay_factory(data: Dataset) -> type[LiveDataClientFactory]:
@@ -236,6 +279,8 @@ def replay_factory(data: Dataset) -> type[LiveDataClientFactory]:
     counts = dict.fromkeys(venues, 0)
     for row, venue in zip(data.instruments, venues, strict=True):
         counts[venue] += len(data.quotes[row.id].ts) + len(data.trades[row.id].ts)
+        if row.id in data.funding:
+            counts[venue] += 2 * len(data.funding[row.id].ts)  # each with its mark
     total = sum(counts.values()) or 1
 
     class ReplayDataClientFactory(LiveDataClientFactory):

@@ -81,12 +81,6 @@ def demo_data(folder: Path) -> Dataset:
 
 def check_market(market: MarketSettings, data: Dataset) -> None:
     """Raise Exit for market data that the dataset does not have."""
-    missing = [kind for kind in market.subscribe if kind not in ("quotes", "trades")]
-    if missing:
-        raise Exit(
-            CONFIGURATION,
-            f"market.subscribe: the demo's dataset has quotes and trades, no {', '.join(missing)}",
-        )
     known = {row.id for row in data.instruments}
     unknown = sorted({*market.instruments} - known)
     if unknown:

@@ -7,6 +7,7 @@ signals they are compared with; money, sizes and durations are exact decimals.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from functools import cached_property
 from math import isfinite
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ HOUR_NS = 60 * MINUTE_NS
 INTERVAL_SECONDS_MIN = Decimal("0.001")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BasisCarryParams:
     """The parameters. Raises ValueError that names everything that is wrong with them."""
 
@@ -69,37 +70,37 @@ class BasisCarryParams:
         }
         return cls(**values)
 
-    @property
+    @cached_property
     def interval_ns(self) -> int:
         """Return the time between two decisions."""
         return _ns(self.interval_seconds, SECOND_NS)
 
-    @property
+    @cached_property
     def offset_ns(self) -> int:
         """Return the time from the start to the first decision."""
         return _ns(self.offset_seconds, SECOND_NS)
 
-    @property
+    @cached_property
     def max_quote_age_ns(self) -> int:
         """Return the greatest age of a quote that is decided on."""
         return _ns(self.max_quote_age_seconds, SECOND_NS)
 
-    @property
+    @cached_property
     def funding_guard_ns(self) -> int:
         """Return how near to a funding time a decision may be."""
         return _ns(self.funding_guard_seconds, SECOND_NS)
 
-    @property
+    @cached_property
     def cooldown_ns(self) -> int:
         """Return how long after the decision that finds a symbol flat it may be entered again."""
         return _ns(self.cooldown_seconds, SECOND_NS)
 
-    @property
+    @cached_property
     def end_of_run_ns(self) -> int:
         """Return how long before the end of a backtest only exits are made."""
         return _ns(self.end_of_run_minutes, MINUTE_NS)
 
-    @property
+    @cached_property
     def timeout_ns(self) -> int:
         """Return the age at which a position is left."""
         return _ns(self.timeout_hours, HOUR_NS)

@@ -22,9 +22,12 @@ from typing import Any, NamedTuple
 from bridge import log
 from bridge.embedded_redis import find_redis_server
 from bridge.exits import UNAVAILABLE
+from tests.bench.accept import accept_seconds
+from tests.bench.backtest import backtest, legacy
 from tests.bench.books import archive, audit, audit_rss, ledger
 from tests.bench.control import flag_seen, guard_cost, guard_growth, halt_done, halt_gate
 from tests.bench.faults import kill_lost, stall_drain
+from tests.bench.ingest import ingest_rate, ingest_rss
 from tests.bench.machine import Bench, Cpus, Round
 from tests.bench.recording import exec_lane, exec_latency, journal_append
 from tests.bench.rig import Rig
@@ -81,6 +84,11 @@ ROWS = (
     Row("archive", "records/s", ">=", 20_000, archive),
     Row("audit", "s", "<=", 60, audit, rounds=3),
     Row("audit_rss", "MiB", "<=", 500, audit_rss, rounds=3),
+    Row("backtest", "x bare engine", ">=", 0.6, backtest),
+    Row("legacy", "events/s", ">=", 400_000, legacy),
+    Row("accept_seconds", "s", "<=", 60, accept_seconds, rounds=3),
+    Row("ingest", "x Nautilus", ">=", 0.8, ingest_rate),
+    Row("ingest_rss", "x a tenth", "<=", 1.1, ingest_rss, rounds=1),
 )
 NAMES = [row.name for row in ROWS]
 # First in the process: a heap that other rows have stretched would hide what this one takes.

@@ -103,6 +103,15 @@ def test_every_setting_can_be_set_from_a_file(toml: Path) -> None:
     assert config.replay.rate == 1000
 
 
+@pytest.mark.parametrize("name", ["example", "basis_carry"])
+def test_a_short_name_of_a_strategy(name: str) -> None:
+    """A word stands for a strategy of the repository, and the settings show what it is."""
+    strategy = from_env(BRIDGE_SOURCE__STRATEGY=name).source.strategy
+
+    module, _, cls = strategy.partition(":")
+    assert f"class {cls}(" in Path(module.replace(".", "/") + ".py").read_text()
+
+
 @pytest.mark.parametrize("text", ['{"A": "B", "C": "D"}', '{A = "B", C = "D"}'])
 def test_a_table_in_a_variable_is_json_or_toml(text: str) -> None:
     """Both ways to write a table in one line are read, and replace the whole default."""
@@ -283,6 +292,7 @@ ROLE_PROBLEMS = [
     ({"role": "shadow", "shadow.perp_venue": "DERIBIT"}, "shadow.perp_venue: DERIBIT is not"),
     ({"role": "live"}, "live on real venues arrives in a later version"),
     ({"cache.url": "redis://127.0.0.1"}, "cache.url: a sandbox forgets"),
+    ({"role": "live", "cache.url": "redis://127.0.0.1/1"}, "cache in database 0"),
 ]
 
 

@@ -183,7 +183,7 @@ def test_control_with_bad_settings(
 
 @pytest.mark.parametrize(
     ("words", "setting"),
-    [(("--rate", "fast"), "replay.rate"), (("--strategy", "example"), "source.strategy")],
+    [(("--rate", "fast"), "replay.rate"), (("--strategy", "nobodys"), "source.strategy")],
 )
 def test_bad_option(refused: Callable[..., str], words: tuple[str, ...], setting: str) -> None:
     """A value on the command line that no setting takes: 78, and where it comes from."""

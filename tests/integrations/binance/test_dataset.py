@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from integrations.binance.dataset import content_hash, load, scale
 from integrations.binance.layout import FILES
-from tests.integrations.binance.folders import PERP, SPOT, edit_rows, replace_table
+from tests.integrations.binance.folders import (
+    PERP,
+    SPOT,
+    edit_manifest,
+    edit_rows,
+    put,
+    replace_table,
+)
 
 
 def test_a_path_may_be_text(good):
@@ -66,8 +73,74 @@ def test_arrays_are_int64_and_read_only(good):
         assert not array.flags.writeable
 
 
+def test_the_spot_file_names_the_dataset(good):
+    """`load` takes a file of the folder for the folder: the others stand beside it."""
+    assert load(good / "spot.parquet").path == good
+
+
+def test_trade_files_may_be_absent(folder):
+    """A dataset without them is a dataset, with empty trades for every instrument."""
+    whole = load(folder)
+    for name in ("spot_trades.parquet", "perp_trades.parquet"):
+        (folder / name).unlink()
+        edit_manifest(folder, lambda content, name=name: content["files"].pop(name))
+
+    dataset = load(folder)
+
+    assert dataset.trades.keys() == whole.trades.keys()
+    assert not any(len(trades.ts) for trades in dataset.trades.values())
+    assert dataset.quotes[SPOT].ts.tolist() == whole.quotes[SPOT].ts.tolist()
+
+
+def test_symbols_leave_the_others_out(good):
+    """Their instruments, quotes and funding are as ever, in the manifest's order."""
+    whole, part = load(good), load(good, symbols=("SOL", "BTC"))
+
+    ids = [i.id for i in whole.instruments if i.symbol != "ETH"]
+    assert [i.id for i in part.instruments] == ids
+    assert part.quotes.keys() == part.trades.keys() == set(ids)
+    assert list(part.funding) == ids[1::2]
+    assert part.quotes[PERP].bid.tolist() == whole.quotes[PERP].bid.tolist()
+    assert part.sha256 == whole.sha256
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda content: content.update(end="2025-07-01T08:02:00+00:00"),
+        lambda content: content["instruments"][3].update(fee="0.0004"),
+        lambda content: content["files"].pop("perp_trades.parquet"),
+    ],
+)
+def test_the_sha256_is_over_range_instruments_and_files(good, folder, edit):
+    """A copy has the same hash, another end, fee or set of files another one."""
+    copied = load(folder).sha256
+    edit_manifest(folder, edit)
+
+    assert copied == load(good).sha256 != load(folder).sha256
+
+
+def test_the_sha256_is_over_the_content(good, folder):
+    """One other value of one file makes another hash."""
+    edit_rows(folder, "funding.parquet", put("rate", 1, 0.00012345))
+
+    assert load(folder).sha256 != load(good).sha256
+
+
+def test_the_sha256_ignores_how_the_manifest_is_written(good, folder):
+    """Comments of the generator and the order of the files are not content."""
+
+    def edit(content):
+        content["seed"] = 12
+        content["files"] = dict(sorted(content["files"].items()))
+
+    edit_manifest(folder, edit)
+
+    assert load(folder).sha256 == load(good).sha256
+
+
 def test_a_file_without_rows_gives_empty_arrays(folder):
-    """A dataset without trades is a dataset."""
+    """A trade file may have no row."""
     table = pq.read_table(folder / "spot_trades.parquet")
     replace_table(folder, "spot_trades.parquet", table.slice(0, 0))
 

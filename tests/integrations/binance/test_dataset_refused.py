@@ -6,26 +6,63 @@ import pytest
 
 from integrations.binance.dataset import load
 from integrations.binance.layout import FILES
+from integrations.binance.manifest import DatasetError
 from tests.integrations.binance.folders import edit_manifest, edit_rows, put, refusal, replace_table
 
 
 def test_missing_folder(tmp_path):
-    """A folder that does not exist is named, with the command that makes one."""
+    """A folder that does not exist is named, with the commands that make one."""
     error = refusal(tmp_path / "nowhere")
 
     assert error.path == tmp_path / "nowhere"
-    assert f"python -m integrations.binance.sample {tmp_path / 'nowhere'}" in str(error)
+    for generator in ("integrations.binance sample", "integrations.binance.sample"):
+        assert f"`python -m {generator} {tmp_path / 'nowhere'}`" in str(error)
 
 
 @pytest.mark.parametrize("name", [*FILES, "MANIFEST.json"])
 def test_missing_file(folder, name):
-    """Every file of the dataset is needed."""
+    """Every file that the manifest names is needed; a missing one is named, never made up."""
     (folder / name).unlink()
 
     error = refusal(folder)
 
     assert error.path == folder / name
     assert "does not exist" in str(error)
+    assert "generate" in str(error)
+
+
+@pytest.mark.parametrize("name", ["spot.parquet", "perp.parquet", "funding.parquet"])
+def test_a_dataset_without_quotes_or_funding(folder, name):
+    """Trades may be absent; quotes of both legs and funding may not, whatever the manifest says."""
+    edit_manifest(folder, lambda content: content["files"].pop(name))
+
+    error = refusal(folder)
+
+    assert error.path == folder / "MANIFEST.json"
+    assert f"files has no {name}" in str(error)
+
+
+def test_file_of_an_unknown_name(folder):
+    """A manifest that names a file nobody reads is not understood, so it is refused."""
+    edit_manifest(folder, lambda c: c["files"].update({"klines.parquet": c["files"].popitem()[1]}))
+
+    assert "files has 'klines.parquet', expected spot.parquet, " in str(refusal(folder))
+
+
+def test_symbol_it_does_not_have(folder):
+    """A symbol that is asked for and not there is named, with those that are."""
+    with pytest.raises(DatasetError, match=r"has no symbol 'DOGE'; it has BTC, ETH, SOL"):
+        load(folder, symbols=("BTC", "DOGE"))
+
+
+def test_second_settlement_at_one_time(folder):
+    """It would be paid twice: the later row is named. Those of other symbols are no error."""
+    edit_rows(folder, "funding.parquet", lambda c: put("symbol", 2, c["symbol"][0])(c))
+
+    error = refusal(folder)
+
+    assert error.path == folder / "funding.parquet"
+    assert "row 2: a settlement of this symbol and ts is there already" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,14 @@ def test_manifest_with_a_wrong_time(folder, value, message):
     assert message in str(refusal(folder))
 
 
+@pytest.mark.parametrize("value", [7, [], "spot.parquet", {"spot.parquet": 7}])
+def test_manifest_with_wrong_files(folder, value):
+    """Whatever stands for the files is one error that names the manifest."""
+    edit_manifest(folder, lambda content: content.update(files=value))
+
+    assert refusal(folder).path == folder / "MANIFEST.json"
+
+
 def test_manifest_with_a_wrong_row_count(folder):
     """A row count is an integer."""
     edit_manifest(folder, lambda content: content["files"]["perp.parquet"].update(rows="9"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from integrations.binance import sample
+from integrations.binance import progress, sample
 from integrations.binance.dataset import load
 from integrations.binance.layout import FILES
 from integrations.binance.sample import MARKETS, generate, main
@@ -178,14 +178,24 @@ def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
 
 
 def test_a_slow_generation_says_how_far_it_is(tmp_path, monkeypatch, capsys):
-    """Beyond the named time a line per instrument goes to stderr."""
-    monkeypatch.setattr(sample, "PROGRESS_AFTER_SECONDS", -1.0)
+    """A line per instrument goes to stderr, were it slow."""
+    monkeypatch.setattr(progress, "AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "EVERY_SECONDS_IN_LOGS", 0.0)
 
     generate(tmp_path / "sample", minutes=1)
 
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(MARKETS)
-    assert lines[-1].startswith("sample dataset: 6 of 6 instruments")
+    assert lines[-1] == "sample dataset: SOL 100%"
+
+
+def test_the_default_folder_is_the_demos(tmp_path, monkeypatch):
+    """data/demo; the acceptance week is in data/binance."""
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["--minutes", "1"]) == 0
+
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["demo"]
 
 
 def test_the_command_generates_and_counts(tmp_path, capsys):

@@ -403,7 +403,6 @@ def test_an_unusable_dataset(tmp_path, harm):
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("market.subscribe", "quotes,mark"),
         ("market.instruments", "FOO.BAR"),
         ("market.bar_types", f"{PERP}-1-MINUTE-LAST-EXTERNAL"),
     ],

@@ -171,7 +171,6 @@ def test_an_execution_client_that_cannot_be_had(plan, path, words):
         ({"node__symbols": "BTC,DOGE"}, "node.symbols: the dataset has no DOGEUSDT.BINANCE_SPOT"),
         ({"node__venues": "DERIBIT"}, "node.symbols: the dataset has no BTC-PERPETUAL.DERIBIT"),
         ({"market__instruments": "ETHUSDT.BINANCE_SPOT"}, "market.instruments: this role has no"),
-        ({"market__subscribe": "funding"}, "market.subscribe: "),
     ],
 )
 def test_what_the_dataset_does_not_have(plan, settings, words):

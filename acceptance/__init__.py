@@ -1,0 +1,1 @@
+"""Does the port trade like the original? Two results of a run, compared within written gates."""

@@ -1,0 +1,175 @@
+"""The fills of a program of anyone's, out of the stream that a bridge writes (`exec:fills`)."""
+
+import contextlib
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from acceptance.fills_csv import FillsError
+from acceptance.shape import Fill
+from bridge.core.contract import TAIL, default_names
+from bridge.core.fills import Fill as Told
+from bridge.core.fills import cost_of, fill_of, is_spot
+from integrations.binance.manifest import Instrument
+
+PAGE_ENTRIES: Final = 1000
+SOCKET_SECONDS_MAX: Final = 10.0
+TELL_SECONDS: Final = 2.0
+SCHEMES: Final = ("redis", "rediss", "unix")
+# Of the same fill told twice, these may differ: they are of the telling.
+OF_THE_TELLING: Final = frozenset({*TAIL, "event_id"})
+# TypeError: an option in the URL that redis-py does not know; it says so when it connects.
+FAILURES: Final = (redis.RedisError, OSError, TypeError, UnicodeDecodeError)
+
+REFUSED: Final = ("denied", "rejected")
+
+type Tell = Callable[[str], None]
+
+
+class Address(NamedTuple):
+    """A Redis and the prefix of the streams in it; `shown` is fit for messages."""
+
+    url: str
+    prefix: str
+    shown: str
+
+
+def address(text: str, prefix: str | None = None) -> Address:
+    """Return the place that a URL names; `?prefix=shadow:` is ours, the rest is redis-py's.
+
+    Raises FillsError, which never repeats a password.
+    """
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise FillsError("the Redis URL cannot be read; write redis://host:port/db") from None
+    if parts.scheme not in SCHEMES:
+        raise FillsError("the Redis URL must begin with redis://, rediss:// or unix://")
+    if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
+        raise FillsError("the database behind the last / of the Redis URL is not a number")
+    given = parse_qs(parts.query)
+    found = given.get("prefix", [""])[-1] if prefix is None else prefix
+    rest = "&".join([each for each in parts.query.split("&") if not each.startswith("prefix=")])
+    where = f"{host}{f':{port}' if port else ''}{parts.path}"
+    url = urlunsplit(parts._replace(query=rest, fragment=""))
+    return Address(url, found, f"{parts.scheme}://{where}")
+
+
+def read(place: Address, instruments: Sequence[Instrument] = (), *, tell: Tell) -> list[Fill]:
+    """Return the fills of the stream, each once, by time. `tell` is given what a person may see.
+
+    An instrument is found among `instruments` by its id, and by its symbol where a venue has
+    another name; without instruments the base currency and the kind of market say what it is.
+    Raises FillsError with the entry of the first problem, and when Redis does not answer.
+    """
+    key, leg_of = default_names(place.prefix).key("fills"), _Legs(instruments)
+    known: dict[str, tuple[str, dict[str, str]]] = {}
+    fills, left_out = [], 0
+    for entry_id, fields in _entries(place, key, tell):
+        where = f"{place.shown} {key} {entry_id}"
+        try:
+            told = fill_of(fields)
+            same = {name: text for name, text in fields.items() if name not in OF_THE_TELLING}
+            first, before = known.setdefault(told.fill_id, (entry_id, same))
+            if before != same:
+                raise ValueError(f"fill_id {told.fill_id} is another fill's, of entry {first}")
+            if first != entry_id:
+                continue
+            if told.provisional:
+                left_out += 1
+                continue
+            fills.append(_fill(told, *leg_of(told)))
+        except ValueError as error:
+            raise FillsError(f"{where}: {error}") from None
+    if not known:
+        raise FillsError(f"{place.shown} {key}: no fill is there; see --prefix")
+    if left_out:
+        tell(f"{key}: {left_out} fills made up in reconciliation (provisional) are left out")
+    return sorted(fills, key=lambda fill: fill.ts)
+
+
+def refused(place: Address, start_ns: int, end_ns: int, tell: Tell) -> Mapping[str, int]:
+    """Return how many orders of `[start_ns, end_ns)` were denied, and rejected, by `exec:orders`.
+
+    Empty where there is no such stream: then nobody knows. Raises FillsError.
+    """
+    key, counts, is_there = default_names(place.prefix).key("orders"), Counter[str](), False
+    for entry_id, fields in _entries(place, key, tell):
+        is_there = True
+        try:
+            if fields.get("status") in REFUSED and start_ns <= int(fields["ts_ns"]) < end_ns:
+                counts[fields["status"]] += 1
+        except (KeyError, ValueError):
+            raise FillsError(f"{place.shown} {key} {entry_id}: ts_ns is no integer") from None
+    return {status: counts[status] for status in REFUSED} if is_there else {}
+
+
+class _Legs:
+    """Which symbol and leg a fill is of, by what its venue calls the instrument."""
+
+    def __init__(self, instruments: Sequence[Instrument]) -> None:
+        self._by_name: dict[str, list[Instrument]] = {}
+        for each in instruments:
+            self._by_name.setdefault(each.id.rpartition(".")[0], []).append(each)
+
+    def __call__(self, told: Told) -> tuple[str, Any]:
+        if not self._by_name:
+            return told.base, "spot" if is_spot(told) else "perp"
+        found = self._by_name.get(told.symbol, [])
+        exact = [each for each in found if each.id == f"{told.symbol}.{told.venue}"]
+        if len(exact or found) != 1:
+            which = "is not one" if not found else "may be several"
+            known = ", ".join(self._by_name)
+            raise ValueError(f"symbol {told.symbol!r} {which} of the dataset's: {known}")
+        instrument = (exact or found)[0]
+        return instrument.symbol, instrument.leg
+
+
+def _fill(told: Told, symbol: str, leg: Any) -> Fill:
+    if told.inverse or told.multiplier != 1:
+        raise ValueError(f"{told.symbol} is no linear contract of one unit; those are not compared")
+    cost = cost_of(told)
+    if cost is not None and not (cost.is_priced and cost.ccy == told.quote):
+        raise ValueError(f"its fee of {told.fee} {told.fee_ccy} has no price (fee_quote)")
+    fee = cost.amount if cost else told.fee
+    side: Any = told.side
+    return Fill(told.ts_ns, symbol, leg, side, told.qty, told.price, fee)
+
+
+def _entries(place: Address, key: str, tell: Tell) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Yield the entries of the stream in its order. Raises FillsError."""
+    began, count, start = time.monotonic(), 0, "-"
+    with contextlib.closing(_client(place)) as client:
+        while True:
+            try:
+                page: Any = client.xrange(key, start, "+", PAGE_ENTRIES)
+            except FAILURES as error:
+                raise FillsError(f"{place.shown} {key}: {error}") from None
+            if not page:
+                return
+            yield from page
+            count, start = count + len(page), f"({page[-1][0]}"
+            if time.monotonic() > began + TELL_SECONDS:
+                began = time.monotonic()
+                tell(f"{key}: {count:,} entries read")
+
+
+def _client(place: Address) -> redis.Redis:
+    try:
+        return redis.Redis.from_url(
+            place.url,
+            decode_responses=True,
+            socket_timeout=SOCKET_SECONDS_MAX,
+            socket_connect_timeout=SOCKET_SECONDS_MAX,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as error:
+        raise FillsError(f"{place.shown}: the URL cannot be used: {error}") from None

@@ -1,0 +1,141 @@
+"""The tolerances: one TOML file, by gate, each with its unit, its limit and its reason.
+
+`[default.GATE]` holds for every strategy, `[strategy.NAME.GATE]` takes its place for one. Limits
+are `at_most` (may be reached) or `below` (may not).
+"""
+
+import math
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from acceptance.verdict import Tier
+
+FILE: Final = Path(__file__).with_name("tolerances.toml")
+KEYS: Final = ("unit", "at_most", "below", "reason")
+
+
+class Kind(NamedTuple):
+    """What the code measures for a gate: in which unit, for which tier."""
+
+    tier: Tier
+    unit: str
+
+
+GATES: Final[Mapping[str, Kind]] = {
+    "pnl": Kind("contract", "%"),
+    "is_gross": Kind("contract", "bp"),
+    "is_net": Kind("contract", "bp"),
+    "slippage": Kind("contract", "bp"),
+    "fills": Kind("strict", "fills"),
+    "fill_fees": Kind("strict", "USDT"),
+    "funding_events": Kind("strict", "events"),
+    "funding_amounts": Kind("strict", "USDT"),
+    "fees_by_day": Kind("strict", "relative"),
+    "funding_by_day": Kind("strict", "relative"),
+    "basis_pnl_by_day": Kind("strict", "relative"),
+    "positions": Kind("strict", "base currency"),
+    "equity": Kind("strict", "%"),
+    "max_drawdown": Kind("strict", "%"),
+    "sharpe": Kind("strict", "ratio"),
+    "turnover": Kind("strict", "relative"),
+    "events": Kind("strict", "events"),
+    "counts": Kind("strict", "counts"),
+    "inputs": Kind("strict", "facts"),
+}
+
+
+class ToleranceError(ValueError):
+    """A tolerance file that cannot be used: where, what, and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The limit of one gate. `reached` says whether the limit itself still passes."""
+
+    name: str
+    tier: Tier
+    unit: str
+    limit: float
+    reached: bool
+    reason: str
+
+    def holds(self, measured: float) -> bool:
+        """Return whether a measured value passes. What is not a number does not."""
+        return measured < self.limit or (self.reached and measured == self.limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerances:
+    """All tolerances of a file: the default of each gate, and what strategies have instead."""
+
+    default: Mapping[str, Tolerance]
+    strategy: Mapping[str, Mapping[str, Tolerance]]
+
+    def of(self, strategy: str) -> Mapping[str, Tolerance]:
+        """Return the tolerance of each gate for a strategy."""
+        return {**self.default, **self.strategy.get(strategy, {})}
+
+
+def load(path: Path | str = FILE) -> Tolerances:
+    """Return the tolerances in a file. Raises ToleranceError."""
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ToleranceError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ToleranceError(f"{path}: not a TOML file: {error}") from error
+    try:
+        _known(content, ("default", "strategy"), "the file")
+        default = _tables(content.get("default", {}), "default")
+        if missing := [name for name in GATES if name not in default]:
+            raise ToleranceError(f"default: {', '.join(missing)} is missing")
+        strategies = _table(content.get("strategy", {}), "strategy")
+        return Tolerances(
+            default=default,
+            strategy={
+                name: _tables(table, f"strategy.{name}") for name, table in strategies.items()
+            },
+        )
+    except ToleranceError as error:
+        raise ToleranceError(f"{path}: {error}") from None
+
+
+def _tables(value: object, where: str) -> dict[str, Tolerance]:
+    table = _table(value, where)
+    _known(table, GATES, where)
+    return {name: _tolerance(name, row, f"{where}.{name}") for name, row in table.items()}
+
+
+def _tolerance(name: str, value: object, where: str) -> Tolerance:
+    row, kind = _table(value, where), GATES[name]
+    _known(row, KEYS, where)
+    if row.get("unit") != kind.unit:
+        raise ToleranceError(f"{where}.unit is {row.get('unit')!r}, expected {kind.unit!r}")
+    reason = row.get("reason")
+    if not isinstance(reason, str) or not reason.strip():
+        raise ToleranceError(f"{where}.reason is {reason!r}, expected why it is as it is")
+    limits = [key for key in ("at_most", "below") if key in row]
+    if len(limits) != 1:
+        raise ToleranceError(f"{where}: expected either at_most or below")
+    limit = row[limits[0]]
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < math.inf:
+        raise ToleranceError(f"{where}.{limits[0]} is {limit!r}, expected a number from 0")
+    reached = limits[0] == "at_most"
+    if not limit and not reached:
+        raise ToleranceError(f"{where}.below is 0, which nothing can pass; write at_most = 0")
+    return Tolerance(name, kind.tier, kind.unit, float(limit), reached, reason)
+
+
+def _table(value: object, where: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ToleranceError(f"{where} is {value!r}, expected a table")
+    return value
+
+
+def _known(table: Mapping[str, object], names: Collection[str], where: str) -> None:
+    if unknown := [name for name in table if name not in names]:
+        expected = ", ".join(names)
+        raise ToleranceError(f"{where}: {', '.join(unknown)} is unknown; known are {expected}")
