@@ -116,7 +116,7 @@ def test_every_target_is_named() -> None:
 def test_every_path_is_there() -> None:
     """Folders and files that the README names exist in the tree."""
     folders = "acceptance|bridge|integrations|ops|strategies|tests"
-    named = set(re.findall(rf"(?<![\w/])(?:{folders})/[\w/.-]*\w", TEXT))
+    named = set(re.findall(rf"(?<![\w/-])(?:{folders})/[\w/.-]*\w", TEXT))
     named |= set(re.findall(r"\]\(([^)#:]+)\)", TEXT))
 
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
