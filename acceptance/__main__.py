@@ -1,5 +1,11 @@
 """`python -m acceptance`: run a program, compare two results, build one, watch a shadow."""
 
+import signal
+
+if __name__ == "__main__":
+    # Until `main` can catch it, Ctrl-C ends us as SIGTERM does: without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +30,8 @@ COLUMNS_HELP: Final = "columns of the CSV, named in its first line:\n" + "\n".jo
 )
 PLACES_HELP: Final = (
     "SHADOW and REFERENCE are a result file, a CSV of fills (FILE.csv), or a Redis:\n"
-    "  redis://127.0.0.1:6379/0?prefix=shadow:"
+    "  redis://127.0.0.1:6379/0?prefix=shadow:\n"
+    "where ?strategy_id= and ?account= choose among several"
 )
 INTERRUPTED: Final = 130
 
@@ -39,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands.run_nautilus(words[2:])
     arguments = _parser().parse_args(words)
     call: Call = arguments.call
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return call(arguments)
     except commands.ERRORS as error:
@@ -67,6 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     redis = add("from-redis", commands.from_redis, "build a result from a stream of fills")
     redis.add_argument("url", metavar="redis://...", help="the Redis")
     redis.add_argument("--prefix", help="of the stream names, such as shadow: (default: none)")
+    redis.add_argument(
+        "--strategy-id",
+        nargs="+",
+        metavar="ID",
+        help="take fills of this strategy (default: the only one)",
+    )
+    redis.add_argument(
+        "--account",
+        nargs="+",
+        metavar="ID",
+        help="take fills of these accounts (default: all, where each leg of a symbol has one)",
+    )
     _add_built(redis)
     csv = add("from-csv", commands.from_csv, "build a result from a CSV of fills", COLUMNS_HELP)
     csv.add_argument("file", type=Path, metavar="FILE", help="the CSV")

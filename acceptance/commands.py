@@ -46,6 +46,7 @@ class ParamsError(ValueError):
 
 PASS, FAIL, CANNOT_JUDGE = 0, 1, 2
 DAY_NS: Final = 86_400_000_000_000
+REPORTS: Final = ("comparison.json", "report.md", "report.html")
 ARTIFACTS: Final = Path("artifacts/acceptance")
 DATASET: Final = Path(__file__).resolve().parents[1] / "data/binance/spot.parquet"
 INSTALL: Final = "nautilus_trader is not installed: pip install -r requirements.txt"
@@ -56,19 +57,18 @@ ERRORS: Final = (
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Compare two results, and write the report in three forms."""
+    """Compare two results, and write the report in three forms, in place of an earlier one."""
+    folder: Path = arguments.output
+    for name in REPORTS:  # one that was left would speak for results that cannot be read
+        (folder / name).unlink(missing_ok=True)
     a, b = record.load(arguments.a), record.load(arguments.b)
     tolerances = tolerance.load(arguments.tolerances or tolerance.FILE)
     extra = (golden.check(a, arguments.golden),) if arguments.golden else ()
     found = comparison.compare(a, b, tolerances, tier=arguments.tier, extra=extra)
     told = reports.report(found)
-    folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("comparison.json", _json(told.as_dict())),
-        ("report.md", report_text.markdown(told)),
-        ("report.html", report_html.page(told, a, b)),
-    ):
+    texts = _json(told.as_dict()), report_text.markdown(told), report_html.page(told, a, b)
+    for name, text in zip(REPORTS, texts, strict=True):
         (folder / name).write_text(text, encoding="utf-8")
     sys.stdout.write(report_text.terminal(told))
     sys.stdout.write(f"\n{folder / 'report.html'}, report.md, comparison.json\n")
@@ -87,17 +87,23 @@ def run_nautilus(arguments: Sequence[str]) -> int:
 
 def run_legacy(arguments: argparse.Namespace) -> int:
     """Run the legacy program."""
-    data = _dataset(arguments.dataset, arguments.symbols)
+    arguments.output.unlink(missing_ok=True)  # an earlier result must not stand for this run
+    data, params = _dataset(arguments.dataset, arguments.symbols), _params(arguments.params)
     with Progress("legacy") as progress:
-        made = run.legacy(
-            data,
-            _params(arguments.params),
-            arguments.symbols or (),
-            arguments.start,
-            arguments.end,
-            mode=arguments.mode,
-            progress=lambda fraction: progress.show("trading", fraction),
-        )
+        try:
+            made = run.legacy(
+                data,
+                params,
+                arguments.symbols or (),
+                arguments.start,
+                arguments.end,
+                mode=arguments.mode,
+                progress=lambda fraction: progress.show("trading", fraction),
+            )
+        except DatasetError:
+            raise
+        except ValueError as error:  # lots that do not fit, a symbol with one leg
+            raise DatasetError(data.path, str(error)) from None
     return _saved(made, arguments.output)
 
 
@@ -115,7 +121,12 @@ def check_golden(arguments: argparse.Namespace) -> int:
 
 def from_redis(arguments: argparse.Namespace) -> int:
     """Build a result from a stream of fills."""
-    place = fills_redis.address(arguments.url, arguments.prefix)
+    place = fills_redis.address(
+        arguments.url,
+        arguments.prefix,
+        strategies=arguments.strategy_id or (),
+        accounts=arguments.account or (),
+    )
     window = _window(arguments)
     found = fills_redis.read(place, window.instruments() if window else (), tell=tell)
     start_ns, end_ns = _bounds(arguments, window, found)
@@ -228,21 +239,19 @@ def _params(path: Path | None) -> BasisCarryParams:
         return BasisCarryParams()
     try:
         return BasisCarryParams.from_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: {error}") from None
 
 
 def _saved(made: Record, path: Path) -> int:
     digest = record.save(made, path)
-    net = (
-        f", net {report_tables.money_text(made.totals[record.TOTAL].net)} USDT"
-        if made.totals
-        else ""
-    )
-    _say(f"{path}: {made.program}, {made.run.fills} fills{net}, sha256 {digest}")
+    made_by = f"{path}: {made.program}, {made.run.fills} fills"
     if not made.run.fills:
+        _say(f"{made_by}, sha256 {digest}")
         tell("cannot judge this run: nothing was traded")
         return CANNOT_JUDGE
+    net = made.totals and f", net {report_tables.money_text(made.totals[record.TOTAL].net)} USDT"
+    _say(f"{made_by}{net or ''}, sha256 {digest}")
     return PASS
 
 

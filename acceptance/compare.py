@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from acceptance import divergence
-from acceptance.consistency import contradictions
+from acceptance.consistency import unjudgeable
 from acceptance.gates import judge
 from acceptance.measures import time_text
 from acceptance.shape import Record
@@ -12,7 +12,7 @@ from acceptance.tolerance import Tolerances
 from acceptance.verdict import EXIT_CODES, Comparison, Divergence, Gate, Tier, Verdict
 
 # Fills that are equal come of equal decisions; no one else's program counts them as ours do.
-OPTIONAL: Final = frozenset({"counts"})
+OPTIONAL: Final = frozenset({"counts", "orders"})
 
 __all__ = ["EXIT_CODES", "Comparison", "Divergence", "Gate", "Tier", "Verdict", "compare"]
 
@@ -31,7 +31,7 @@ def compare(
     judged), or when no gate fails and one is not judged: what was not seen is never a pass. Only
     the `OPTIONAL` gates may be left unjudged; the report names them all the same.
     """
-    if reasons := [*_unjudgeable("A", a), *_unjudgeable("B", b), *_unlike(a, b)]:
+    if reasons := [*_named("A", a), *_named("B", b), *_unlike(a, b)]:
         return Comparison(a, b, tier, "cannot judge", tuple(reasons), ())
     gates = judge(a, b, tolerances.of(b.strategy), tier) + extra
     failed = [gate for gate in gates if gate.passed is False]
@@ -56,27 +56,10 @@ def _reason(gate: Gate) -> str:
     return f"{gate.name} {gate.scope} is {shown}, allowed {gate.allowed:g}{detail}"
 
 
-def _unjudgeable(name: str, record: Record) -> Iterator[str]:
+def _named(name: str, record: Record) -> Iterator[str]:
     """Yield why nothing can be said of this result."""
-    who, run, data = f"{name} ({record.program})", record.run, record.data
-    for problem in contradictions(record):
-        yield f"{who} contradicts itself: {problem}"
-    if record.mock:
-        yield f"{who} ran on mock data"
-    if data.events == 0 or run.events == 0 or _fills(record) == 0:
-        yield f"{who} is empty: no events or no fills"
-    if run.last_ts is not None and data.last_ts is not None and run.last_ts != data.last_ts:
-        ends = f"{time_text(run.last_ts)}, the data go to {time_text(data.last_ts)}"
-        yield f"{who} stopped early: its last event is of {ends}"
-    elif run.last_ts is None and (run.events or 0) < (data.events or 0) and run.events is not None:
-        yield f"{who} stopped early: it processed {run.events} of {data.events} events"
-    for what in ("denied", "rejected"):
-        if count := getattr(run, what):
-            yield f"{who} had {count} {what} orders: its PnL is not the strategy's"
-
-
-def _fills(record: Record) -> int | None:
-    return len(record.fills) if record.fills is not None else record.run.fills
+    for reason in unjudgeable(record):
+        yield f"{name} ({record.program}) {reason}"
 
 
 def _unlike(a: Record, b: Record) -> Iterator[str]:
@@ -91,6 +74,10 @@ def _unlike(a: Record, b: Record) -> Iterator[str]:
             yield f"windows differ: {what} is {time_text(one)} and {time_text(other)}"
     if a.data.sha256 and b.data.sha256 and a.data.sha256 != b.data.sha256:
         yield f"data differ: sha256 {a.data.sha256[:12]}... and {b.data.sha256[:12]}..."
+    for what in ("events", "last_ts"):
+        one, other = getattr(a.data, what), getattr(b.data, what)
+        if None not in (one, other) and one != other:
+            yield f"data differ: {what} is {one} and {other}"
     if a.params is not None and b.params is not None:
         for name in sorted(a.params.keys() | b.params.keys()):
             one_text, other_text = a.params.get(name), b.params.get(name)

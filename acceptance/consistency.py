@@ -1,17 +1,43 @@
-"""Does a result agree with itself? One that does not is no evidence for or against a program."""
+"""Is a result evidence, for or against a program? Not if it contradicts itself or is a part."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import fields
 from decimal import Decimal, localcontext
-from itertools import pairwise
+from itertools import chain, pairwise, zip_longest
 
 from acceptance import metrics
+from acceptance.measures import DAY_NS, time_text
 from acceptance.record import SUMMED, summed
 from acceptance.shape import EXACT, TOTAL, Fill, Metrics, Record, Totals, text_of
 
 ZERO = Decimal(0)
+SAMPLED = {"equity": (60_000_000_000, "minute"), "days": (DAY_NS, "UTC day")}
 METRIC_TOLERANCE = 1e-9  # relative; of a user's file, whose metrics may be rounded otherwise
+
+
+def unjudgeable(record: Record) -> list[str]:
+    """Return why nothing can be said of this result, each as what follows its name; empty when
+    something can."""
+    return [*map("contradicts itself: {}".format, contradictions(record)), *_partial(record)]
+
+
+def _partial(record: Record) -> Iterator[str]:
+    run, data = record.run, record.data
+    if record.mock:
+        yield "ran on mock data"
+    fills = len(record.fills) if record.fills is not None else run.fills
+    total = (record.totals or {}).get(TOTAL)
+    if data.events == 0 or run.events == 0 or fills == 0 or (total and total.turnover <= 0):
+        yield "is empty: no events or no fills"
+    if None not in (run.last_ts, data.last_ts) and run.last_ts != data.last_ts:
+        ends = f"{time_text(run.last_ts or 0)}, the data go to {time_text(data.last_ts or 0)}"
+        yield f"stopped early: its last event is of {ends}"
+    if None not in (run.events, data.events) and run.events != data.events:
+        yield f"did not process what it was fed: {run.events} of {data.events} events"
+    for what in ("denied", "rejected"):
+        if count := getattr(run, what):
+            yield f"had {count} {what} orders: its PnL is not the strategy's"
 
 
 def contradictions(record: Record) -> list[str]:
@@ -22,6 +48,7 @@ def contradictions(record: Record) -> list[str]:
     with localcontext(EXACT):
         return [
             *_window(record),
+            *_instruments(record),
             *_totals(record),
             *_sums(record),
             *_samples(record),
@@ -36,6 +63,9 @@ def _window(record: Record) -> Iterator[str]:
         yield f"data.end_ns {data.end_ns} is not after data.start_ns {data.start_ns}"
     if not data.symbols or len(set(data.symbols)) < len(data.symbols) or TOTAL in data.symbols:
         yield f"data.symbols are {list(data.symbols)}: expected one or more, each once"
+    for name, last_ts in (("data", data.last_ts), ("run", record.run.last_ts)):
+        if last_ts is not None and not data.start_ns <= last_ts < data.end_ns:
+            yield f"{name}.last_ts {last_ts} is outside of the run"
     for name in ("orders", "fills", "funding"):
         rows = getattr(record, name) or ()
         for row in rows:
@@ -49,6 +79,25 @@ def _window(record: Record) -> Iterator[str]:
             if later.ts < row.ts:
                 yield f"{name}: ts {later.ts} goes back in time"
                 break
+
+
+def _instruments(record: Record) -> Iterator[str]:
+    """Yield which instruments are there twice, or are traded and lack; and second settlements."""
+    if record.instruments is not None:
+        places = Counter((row.symbol, row.leg) for row in record.instruments)
+        ids = Counter(row.id for row in record.instruments)
+        traded = {(fill.symbol, fill.leg) for fill in record.fills or ()}
+        if not places:
+            yield "instruments: there is none"
+        for symbol, leg in sorted(traded - places.keys()):
+            yield f"instruments: {symbol} {leg}, which has fills, is not there"
+        for name, count in [*((" ".join(place), n) for place, n in places.items()), *ids.items()]:
+            if count > 1:
+                yield f"instruments: {name} is there {count} times"
+    settled = Counter((event.ts, event.symbol) for event in record.funding or ())
+    for (ts, symbol), count in settled.items():
+        if count > 1:
+            yield f"funding: {symbol} is settled {count} times at {time_text(ts)}"
 
 
 def _totals(record: Record) -> Iterator[str]:
@@ -106,16 +155,23 @@ def _of_fills(fills: list[Fill], stated: Totals) -> dict[str, Decimal]:
 
 
 def _samples(record: Record) -> Iterator[str]:
-    """Yield where the curve and the days are out of order or do not end where the totals do."""
-    end = record.data.end_ns
-    for name in ("equity", "days"):
+    """Yield where the curve and the days lack a sample or do not end where the totals do."""
+    start, end = record.data.start_ns, record.data.end_ns
+    for name, (step, unit) in SAMPLED.items():
         rows = getattr(record, name)
         if rows is None:
             continue
-        if not rows or rows[-1][0] != end:
-            yield f"{name}: the last sample is not at the end, {end}"
-        if any(later <= ts for (ts, _), (later, _) in pairwise(rows)):
-            yield f"{name}: not in order of time"
+        found = [ts for ts, _ in rows]
+        if found[:1] == [start]:  # which may lack
+            del found[0]
+        due = chain(range(start // step * step + step, end, step), [end])
+        wrong = next((pair for pair in zip_longest(found, due) if pair[0] != pair[1]), None)
+        if wrong:
+            at, expected = ("none" if ts is None else time_text(ts) for ts in wrong)
+            yield (
+                f"{name}: has {at} where {expected} is due; expected a sample at each full {unit}"
+                " and at the end"
+            )
     if record.totals is None or TOTAL not in record.totals:
         return
     if record.equity and record.equity[-1][1] != record.totals[TOTAL].net:

@@ -11,7 +11,10 @@ from acceptance.verdict import Cause, Divergence
 
 AROUND: Final = 3  # fills shown on each side
 FEE_DIGITS: Final = Decimal("1e-8")
-INTERVAL_NS: Final = Decimal(10**10)  # between decisions, when the parameters do not say it
+INTERVAL_NS: Final = 10**10  # between decisions, when the parameters do not say it
+SECONDS_MAX: Final = 10**10  # that fit into int64 ns
+
+SETTLED: Final = {"amount": "paid", "position": "was on", "rate": "had rate", "mark": "had mark"}
 
 
 def first(a: Record, b: Record) -> Divergence | None:
@@ -37,7 +40,11 @@ def _ordered(fills: Sequence[Fill]) -> list[Fill]:
 
 
 def _differ(fill: Fill, other: Fill) -> bool:
-    return fill_key(fill) != fill_key(other) or abs(fill.fee - other.fee) >= FEE_DIGITS
+    return (
+        fill_key(fill) != fill_key(other)
+        or abs(fill.fee - other.fee) >= FEE_DIGITS
+        or (fill.mid != other.mid and None not in (fill.mid, other.mid))
+    )
 
 
 def _explain(
@@ -116,9 +123,11 @@ def _between_decisions(record: Record, fill: Fill) -> bool:
     return bool((fill.ts - record.data.start_ns - offset) % interval)
 
 
-def _ns(record: Record, name: str) -> Decimal | None:
+def _ns(record: Record, name: str) -> int | None:
+    """Return a duration of the parameters; None when it is none that a run can have."""
     try:
-        return Decimal((record.params or {})[name]) * 10**9
+        seconds = Decimal((record.params or {})[name])
+        return round(seconds * 10**9) if 0 <= seconds < SECONDS_MAX else None
     except (KeyError, ArithmeticError):
         return None
 
@@ -131,10 +140,11 @@ def _funding(a: Record, b: Record) -> Divergence | None:
         if mine is None or other is None:
             why = f"only {'A' if mine else 'B'} settled {key[1]} at {time_text(key[0])}"
             return Divergence("funding", *key, why)
-        if mine.amount != other.amount:
-            amounts = f"{text_of(mine.amount)} and {text_of(other.amount)}"
-            why = f"{key[1]} at {time_text(key[0])} paid {amounts}"
-            return Divergence("funding", *key, why)
+        for name, said in SETTLED.items():
+            one, two = getattr(mine, name), getattr(other, name)
+            if one != two:
+                why = f"{key[1]} at {time_text(key[0])} {said} {text_of(one)} and {text_of(two)}"
+                return Divergence("funding", *key, why)
     return None
 
 

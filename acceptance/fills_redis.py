@@ -2,9 +2,10 @@
 
 import contextlib
 import re
+import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -29,20 +30,31 @@ OF_THE_TELLING: Final = frozenset({*TAIL, "event_id"})
 FAILURES: Final = (redis.RedisError, OSError, TypeError, UnicodeDecodeError)
 
 REFUSED: Final = ("denied", "rejected")
+OURS: Final = ("prefix", "strategy_id", "account")  # in a URL; the rest is redis-py's
 
 type Tell = Callable[[str], None]
 
 
 class Address(NamedTuple):
-    """A Redis and the prefix of the streams in it; `shown` is fit for messages."""
+    """A Redis, the prefix of the streams in it, and whose fills are taken (empty: not chosen);
+    `shown` is fit for messages."""
 
     url: str
     prefix: str
     shown: str
+    strategies: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
 
 
-def address(text: str, prefix: str | None = None) -> Address:
-    """Return the place that a URL names; `?prefix=shadow:` is ours, the rest is redis-py's.
+def address(
+    text: str,
+    prefix: str | None = None,
+    *,
+    strategies: Sequence[str] = (),
+    accounts: Sequence[str] = (),
+) -> Address:
+    """Return the place that a URL names; what is not given may stand in the URL, as
+    `?prefix=shadow:&strategy_id=CARRY-001&account=A-1&account=B-1`.
 
     Raises FillsError, which never repeats a password.
     """
@@ -57,10 +69,16 @@ def address(text: str, prefix: str | None = None) -> Address:
         raise FillsError("the database behind the last / of the Redis URL is not a number")
     given = parse_qs(parts.query)
     found = given.get("prefix", [""])[-1] if prefix is None else prefix
-    rest = "&".join([each for each in parts.query.split("&") if not each.startswith("prefix=")])
+    rest = "&".join([each for each in parts.query.split("&") if each.partition("=")[0] not in OURS])
     where = f"{host}{f':{port}' if port else ''}{parts.path}"
     url = urlunsplit(parts._replace(query=rest, fragment=""))
-    return Address(url, found, f"{parts.scheme}://{where}")
+    return Address(
+        url,
+        found,
+        f"{parts.scheme}://{where}",
+        tuple(strategies or given.get("strategy_id", ())),
+        tuple(accounts or given.get("account", ())),
+    )
 
 
 def read(place: Address, instruments: Sequence[Instrument] = (), *, tell: Tell) -> list[Fill]:
@@ -68,42 +86,100 @@ def read(place: Address, instruments: Sequence[Instrument] = (), *, tell: Tell) 
 
     An instrument is found among `instruments` by its id, and by its symbol where a venue has
     another name; without instruments the base currency and the kind of market say what it is.
-    Raises FillsError with the entry of the first problem, and when Redis does not answer.
+    Raises FillsError with the entry of the first problem, when Redis does not answer, and when
+    fills of several strategies, or of several accounts in one leg, would be mixed unchosen.
     """
     key, leg_of = default_names(place.prefix).key("fills"), _Legs(instruments)
+    told = _told(place, key, tell)
+    strategies = {each.strategy_id for _, each in told}
+    _check(place, key, "strategy_id", place.strategies, strategies, mixed=strategies)
+    told = [row for row in told if _is_chosen(row[1].strategy_id, place.strategies)]
+    fills: list[Fill] = []
+    holders: dict[tuple[str, str], set[str]] = {}  # the accounts of a leg
+    for where, each in told:
+        if not _is_chosen(each.account, place.accounts):
+            continue
+        try:
+            symbol, leg = leg_of(each)
+            fills.append(_fill(each, symbol, leg))
+        except ValueError as error:
+            raise FillsError(f"{where}: {error}") from None
+        holders.setdefault((symbol, leg), set()).add(each.account)
+    mixed = max(holders.values(), key=len, default=set[str]())
+    _check(place, key, "account", place.accounts, {each.account for _, each in told}, mixed=mixed)
+    return sorted(fills, key=lambda fill: fill.ts)
+
+
+def _told(place: Address, key: str, tell: Tell) -> list[tuple[str, Told]]:
+    """Return what the stream tells of, each fill once, with the place of its entry."""
     known: dict[str, tuple[str, dict[str, str]]] = {}
-    fills, left_out = [], 0
+    told: list[tuple[str, Told]] = []
+    made_up: set[str] = set()
     for entry_id, fields in _entries(place, key, tell):
         where = f"{place.shown} {key} {entry_id}"
         try:
-            told = fill_of(fields)
+            fill = fill_of(fields)
+            if fill.provisional:
+                made_up.add(fill.fill_id)
+                continue
             same = {name: text for name, text in fields.items() if name not in OF_THE_TELLING}
-            first, before = known.setdefault(told.fill_id, (entry_id, same))
+            first, before = known.setdefault(fill.fill_id, (entry_id, same))
             if before != same:
-                raise ValueError(f"fill_id {told.fill_id} is another fill's, of entry {first}")
-            if first != entry_id:
-                continue
-            if told.provisional:
-                left_out += 1
-                continue
-            fills.append(_fill(told, *leg_of(told)))
+                raise ValueError(f"fill_id {fill.fill_id} is another fill's, of entry {first}")
         except ValueError as error:
             raise FillsError(f"{where}: {error}") from None
-    if not known:
+        if first == entry_id:
+            told.append((where, fill))
+    if not known and not made_up:
         raise FillsError(f"{place.shown} {key}: no fill is there; see --prefix")
-    if left_out:
+    if left_out := len(made_up - known.keys()):
         tell(f"{key}: {left_out} fills made up in reconciliation (provisional) are left out")
-    return sorted(fills, key=lambda fill: fill.ts)
+    return told
+
+
+def _is_chosen(name: str, chosen: Collection[str]) -> bool:
+    return not chosen or name in chosen
+
+
+def _check(
+    place: Address,
+    key: str,
+    field: str,
+    chosen: Sequence[str],
+    found: Collection[str],
+    *,
+    mixed: Collection[str],
+) -> None:
+    """Raise FillsError for a choice that is not among those `found`, and where none is made and
+    the fills of those `mixed` would be one run's."""
+    there = " ".join([shlex.quote(name) for name in sorted(found)]) or "none"
+    if absent := sorted(set(chosen) - set(found)):
+        what = f"no fill has {field} {' or '.join(absent)}"
+    elif not chosen and len(mixed) > 1:
+        what = f"fills of {len(mixed)} {field}s would be mixed"
+    else:
+        return
+    option = f"--{field.replace('_', '-')}"
+    raise FillsError(
+        f"{place.shown} {key}: {what}; there are: {there}; choose by {option}, in a URL by "
+        f"?{field}="
+    )
 
 
 def refused(place: Address, start_ns: int, end_ns: int, tell: Tell) -> Mapping[str, int]:
     """Return how many orders of `[start_ns, end_ns)` were denied, and rejected, by `exec:orders`.
 
+    Of the chosen strategies and accounts; an order that was denied may have no account yet.
     Empty where there is no such stream: then nobody knows. Raises FillsError.
     """
     key, counts, is_there = default_names(place.prefix).key("orders"), Counter[str](), False
     for entry_id, fields in _entries(place, key, tell):
         is_there = True
+        account = fields.get("account", "")
+        if not _is_chosen(fields.get("strategy_id", ""), place.strategies):
+            continue
+        if account and not _is_chosen(account, place.accounts):
+            continue
         try:
             if fields.get("status") in REFUSED and start_ns <= int(fields["ts_ns"]) < end_ns:
                 counts[fields["status"]] += 1

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import localcontext
 from typing import Final
 
-from acceptance import measures
+from acceptance import measures, measures_fills
 from acceptance.consistency import measured
 from acceptance.measures import Measure, NotJudged, Side
 from acceptance.shape import EXACT, TOTAL, Record
@@ -17,10 +17,11 @@ MEASURES: Final[Mapping[str, tuple[Sequence[str], Measure]]] = {
     "is_gross": (EACH, measures.metric("is_gross_bps", "orders and fills, or its shortfall")),
     "is_net": (EACH, measures.metric("is_net_bps", "orders and fills, or its shortfall")),
     "slippage": (EACH, measures.metric("slippage_bps", "the mid of every fill, or its slippage")),
-    "fills": (EACH, measures.fills),
-    "fill_fees": (EACH, measures.fill_fees),
-    "funding_events": (EACH, measures.funding_events),
-    "funding_amounts": (EACH, measures.funding_amounts),
+    "fills": (EACH, measures_fills.fills),
+    "fill_fees": (EACH, measures_fills.fill_fees),
+    "fill_mids": (EACH, measures_fills.fill_mids),
+    "funding_events": (EACH, measures_fills.funding_events),
+    "funding_amounts": (EACH, measures_fills.funding_amounts),
     "fees_by_day": (EACH, measures.by_day("fees", lambda row: row.fees)),
     "funding_by_day": (EACH, measures.by_day("funding", lambda row: row.funding)),
     "basis_pnl_by_day": (
@@ -32,6 +33,7 @@ MEASURES: Final[Mapping[str, tuple[Sequence[str], Measure]]] = {
     "sharpe": ((TOTAL,), measures.metric("sharpe", "equity")),
     "turnover": (EACH, measures.turnover),
     "events": ((TOTAL,), measures.events),
+    "orders": ((TOTAL,), measures.orders),
     "counts": ((TOTAL,), measures.counts),
     "inputs": ((TOTAL,), measures.inputs),
 }  # fmt: skip
@@ -62,6 +64,7 @@ def _gate(tolerance: Tolerance, scope: str, measure: Measure, sides: tuple[Side,
         passed = value is not None and tolerance.holds(value)
     except NotJudged as error:
         why = str(error)
+    why = "; ".join(filter(None, (why, tolerance.note)))
     return Gate(
         tolerance.name, tolerance.tier, scope, tolerance.unit, value, tolerance.limit, passed, why
     )

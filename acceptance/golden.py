@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from acceptance.consistency import unjudgeable
 from acceptance.record import RecordError, dumps
 from acceptance.shape import TOTAL, Record, Totals
 from acceptance.verdict import Gate
@@ -24,12 +25,15 @@ COMMAND: Final = "python -m acceptance golden RESULT GOLDEN --write"
 
 
 def check(record: Record, path: Path | str = FILE) -> Gate:
-    """Return the gate `golden`: is this the pinned result? Not judged when there is none.
+    """Return the gate `golden`: is this the pinned result? Not judged when there is none, or when
+    the result is no evidence.
 
     Raises RecordError for a golden file that cannot be read.
     """
     if record.mode != "full":
         return _gate(None, None, "only a full result can be pinned")
+    if reasons := unjudgeable(record):
+        return _gate(None, None, f"the result {reasons[0]}")
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
@@ -38,8 +42,10 @@ def check(record: Record, path: Path | str = FILE) -> Gate:
         raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         pinned = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); pin a result with `{COMMAND}`") from error
+    if not isinstance(pinned, dict):
+        raise RecordError(f"{path}: not a golden file; pin a result with `{COMMAND}`")
     changes = dict(_changes("", pinned, summary(record)))
     if not changes:
         return _gate(0.0, True, "")
@@ -50,9 +56,11 @@ def check(record: Record, path: Path | str = FILE) -> Gate:
 
 
 def write(record: Record, path: Path | str = FILE) -> None:
-    """Pin a result. Raises RecordError for one without all parts, OSError."""
+    """Pin a result. Raises RecordError for one that lacks parts or cannot be judged, OSError."""
     if record.mode != "full" or record.totals is None:
         raise RecordError("only a full result can be pinned; run it with --mode full")
+    if reasons := unjudgeable(record):
+        raise RecordError(f"a result that cannot be judged is not pinned: it {'; '.join(reasons)}")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(summary(record), indent=2, sort_keys=True)
     Path(path).write_text(text + "\n", encoding="utf-8")

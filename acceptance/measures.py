@@ -4,8 +4,7 @@
 decimals; only the quotient that meets the limit is a float.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -118,65 +117,6 @@ def metric(name: str, what: str, *, relative: bool = False) -> Measure:
     return measure
 
 
-# The strict tier: fills and funding.
-
-
-def fills(a: Side, b: Side, scope: str) -> Measured:
-    """Return how many fills only one of them has."""
-    ours, theirs = (Counter(map(fill_key, side.fills(scope))) for side in (a, b))
-    more, less = (ours - theirs).total(), (theirs - ours).total()
-    common = (ours & theirs).total()
-    return Measured(float(more + less), f"{common} in both, {more} in A only, {less} in B only")
-
-
-def fill_fees(a: Side, b: Side, scope: str) -> Measured:
-    """Return the largest difference of fees between equal fills."""
-    ours, theirs = _fees(a.fills(scope)), _fees(b.fills(scope))
-    differences = [
-        (abs(fee - other), key)
-        for key in ours.keys() & theirs.keys()
-        for fee, other in zip(ours[key], theirs[key], strict=False)
-    ]
-    if not differences:
-        if ours or theirs:
-            raise NotJudged("no fill is in both")
-        return Measured(0.0, "no fills")
-    worst, key = max(differences)
-    where = f"{key[1]} {key[2]} {key[3]} {text_of(key[4])} at {time_text(key[0])}"
-    return Measured(float(worst), f"worst: {where}" if worst else "")
-
-
-def _fees(fills: Sequence[Fill]) -> dict[FillKey, list[Decimal]]:
-    fees: dict[FillKey, list[Decimal]] = {}
-    for fill in sorted(fills, key=lambda fill: fill.fee):
-        fees.setdefault(fill_key(fill), []).append(fill.fee)
-    return fees
-
-
-def funding_events(a: Side, b: Side, scope: str) -> Measured:
-    """Return how many settlements only one of them has."""
-    ours, theirs = a.funding(scope), b.funding(scope)
-    apart = sorted(ours.keys() ^ theirs.keys())
-    why = f"{len(ours.keys() & theirs.keys())} in both"
-    if apart:
-        ts, symbol = apart[0]
-        why += f"; first in {'A' if apart[0] in ours else 'B'} only: {symbol} at {time_text(ts)}"
-    return Measured(float(len(apart)), why)
-
-
-def funding_amounts(a: Side, b: Side, scope: str) -> Measured:
-    """Return the largest difference of amounts between settlements of both."""
-    ours, theirs = a.funding(scope), b.funding(scope)
-    both = sorted(ours.keys() & theirs.keys())
-    if not both:
-        if ours or theirs:
-            raise NotJudged("no settlement is in both")
-        return Measured(0.0, "no settlements")
-    worst, at = max((abs(ours[at].amount - theirs[at].amount), at) for at in both)
-    amounts = f"{text_of(ours[at].amount)} and {text_of(theirs[at].amount)}"
-    return Measured(float(worst), f"worst: {at[1]} at {time_text(at[0])}: {amounts}")
-
-
 # The strict tier: days, positions, curve.
 
 
@@ -230,16 +170,25 @@ def equity(a: Side, b: Side, scope: str) -> Measured:
     )  # fmt: skip
     if ours.keys() != theirs.keys():
         return Measured(None, "the curves are not sampled at the same times")
-    # Where both state parameters they are equal, or nothing would be judged.
-    params = b.record.params or a.record.params or {}
-    try:
-        gross = Decimal(params.get("max_gross", 0)) * Decimal(params.get("equity", 0))
-    except ArithmeticError:
-        raise NotJudged("max_gross and equity of params are no numbers") from None
-    least = max(gross, MONEY)
+    least = max(_gross(a, b), MONEY)
     worst, ts = max((abs(ours[ts] - pnl) / max(abs(pnl), least), ts) for ts, pnl in theirs.items())
     apart = text_of(ours[ts] - theirs[ts])
     return Measured(float(worst * 100), f"worst: {apart} USDT at {time_text(ts)}")
+
+
+def _gross(a: Side, b: Side) -> Decimal:
+    """Return max_gross * equity, 0 where they are not stated."""
+    # Where both state parameters they are equal, or nothing would be judged.
+    params = b.record.params or a.record.params or {}
+    if "max_gross" not in params or "equity" not in params:
+        return ZERO
+    try:
+        factors = Decimal(params["max_gross"]), Decimal(params["equity"])
+        if all(each.is_finite() and each > 0 for each in factors):
+            return factors[0] * factors[1]
+    except ArithmeticError:
+        pass
+    raise NotJudged("max_gross and equity of params are no numbers above 0")
 
 
 def turnover(a: Side, b: Side, scope: str) -> Measured:
@@ -278,6 +227,12 @@ def counts(a: Side, b: Side, scope: str) -> Measured:
         if ours.get(name, 0) != theirs.get(name, 0)
     ]
     return Measured(float(len(apart)), ", ".join(apart))
+
+
+def orders(a: Side, b: Side, scope: str) -> Measured:
+    """Return how far apart the numbers of orders are, with those that were not filled."""
+    ours, theirs = (side.part(side.record.run.orders, "run.orders") for side in (a, b))
+    return Measured(float(abs(ours - theirs)), f"{ours} and {theirs}")
 
 
 def inputs(a: Side, b: Side, scope: str) -> Measured:

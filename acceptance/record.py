@@ -6,6 +6,7 @@ run such as a date or a path), so that equal runs have equal bytes and one sha25
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from decimal import Decimal, localcontext
@@ -70,12 +71,16 @@ def dumps(record: Record) -> bytes:
 
 
 def save(record: Record, path: Path | str) -> str:
-    """Write a result, whole or not at all; return the sha256 of the file. Raises OSError."""
+    """Write a result, whole or not at all; return the sha256 of the file. Raises OSError.
+
+    A symlink stays one; a device or a pipe is written to, and never replaced.
+    """
     target, content = Path(path), dumps(record)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(target)
+    if target.exists() and not target.is_file():
+        target.write_bytes(content)
+    else:
+        _replace(target.resolve(), content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -154,6 +159,17 @@ def summed(symbols: Mapping[str, Totals]) -> Totals:
                 for name in SUMMED
             }
         )
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Write a file aside, under a name that no other writer has, and put it in its place."""
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _orders(

@@ -8,6 +8,7 @@ from typing import Final
 from acceptance.measures import time_text
 from acceptance.report import PARTS, WORDS, Program, Report
 from acceptance.shape import Fill, text_of
+from acceptance.tolerance import WIDER
 from acceptance.verdict import Divergence, Gate
 
 DIVERGENT: Final = "First divergent fill"
@@ -116,8 +117,9 @@ def _grouped(gates: Sequence[Gate]) -> list[Gate]:
         worst = max(same, key=lambda gate: gate.measured or 0)
         scopes = ", ".join(dict.fromkeys([gate.scope for gate in same]))
         scopes = scopes if len(same) <= 4 else f"{len(same)} scopes"
-        # Detail of a gate that passed is in the full list; why one is not judged belongs here.
-        why = worst.why if worst.passed is None else ""
+        # Detail of a gate that passed is in the full list. Why one is not judged belongs here, and
+        # that one was made easier to pass.
+        why = worst.why if worst.passed is None or WIDER in worst.why else ""
         found.append(
             Gate(worst.name, worst.tier, scopes, worst.unit, worst.measured, worst.allowed,
                  worst.passed, why)

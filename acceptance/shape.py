@@ -185,14 +185,14 @@ class Record:
     symbol at each full UTC day and the end; `equity` is the PnL at each full minute and the end.
 
     What is left out leaves gates unjudged, and with one of its gates unjudged a tier cannot pass,
-    but for `run.counts` (counts), which may be left out:
+    but for `run.counts` (counts) and `run.orders` (orders), which may be left out:
     `totals` (pnl, positions, turnover), `orders` and `fills`, or `metrics` (is_gross, is_net),
-    `fills` with their mids, or `metrics` (slippage), `fills` (fills, fill_fees), `funding`
-    (funding_events, funding_amounts), `days` (fees_by_day, funding_by_day, basis_pnl_by_day),
-    `equity` (equity, and with `metrics` left out max_drawdown and sharpe), `data.events` and
-    `run.events` (events), and `data.sha256`, `data.last_ts`, `instruments`, `run.last_ts`,
-    `run.denied`, `run.rejected` (inputs). The contract tier is of the
-    gates pnl, is_gross, is_net and slippage only.
+    `fills` with their mids, or `metrics` (slippage), `fills` (fills, fill_fees), with their mids
+    (fill_mids), `funding` (funding_events, funding_amounts), `days` (fees_by_day, funding_by_day,
+    basis_pnl_by_day), `equity` (equity, and with `metrics` left out max_drawdown and sharpe),
+    `data.events` and `run.events` (events), and `data.sha256`, `data.last_ts`, `instruments`,
+    `run.last_ts`, `run.denied`, `run.rejected` (inputs). The contract tier is of the gates pnl,
+    is_gross, is_net and slippage only.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")

@@ -4,16 +4,17 @@
 are `at_most` (may be reached) or `below` (may not).
 """
 
-import math
+import sys
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from acceptance.verdict import Tier
 
 FILE: Final = Path(__file__).with_name("tolerances.toml")
+WIDER: Final = "wider than the limit of"
 KEYS: Final = ("unit", "at_most", "below", "reason")
 
 
@@ -31,6 +32,7 @@ GATES: Final[Mapping[str, Kind]] = {
     "slippage": Kind("contract", "bp"),
     "fills": Kind("strict", "fills"),
     "fill_fees": Kind("strict", "USDT"),
+    "fill_mids": Kind("strict", "fills"),
     "funding_events": Kind("strict", "events"),
     "funding_amounts": Kind("strict", "USDT"),
     "fees_by_day": Kind("strict", "relative"),
@@ -42,6 +44,7 @@ GATES: Final[Mapping[str, Kind]] = {
     "sharpe": Kind("strict", "ratio"),
     "turnover": Kind("strict", "relative"),
     "events": Kind("strict", "events"),
+    "orders": Kind("strict", "orders"),
     "counts": Kind("strict", "counts"),
     "inputs": Kind("strict", "facts"),
 }
@@ -53,7 +56,8 @@ class ToleranceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """The limit of one gate. `reached` says whether the limit itself still passes."""
+    """The limit of one gate. `reached` says whether the limit itself still passes; `note` is what
+    must be said wherever it is applied."""
 
     name: str
     tier: Tier
@@ -61,10 +65,18 @@ class Tolerance:
     limit: float
     reached: bool
     reason: str
+    note: str = ""
 
     def holds(self, measured: float) -> bool:
         """Return whether a measured value passes. What is not a number does not."""
         return measured < self.limit or (self.reached and measured == self.limit)
+
+    def beside(self, ours: "Tolerance") -> "Tolerance":
+        """Return the same, with a note when it lets pass what our own file does not."""
+        if (self.limit, self.reached) <= (ours.limit, ours.reached):
+            return self
+        limit = f"{'at most' if ours.reached else 'below'} {ours.limit:g}"
+        return replace(self, note=f"{WIDER} {FILE.name}, {limit}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +92,29 @@ class Tolerances:
 
 
 def load(path: Path | str = FILE) -> Tolerances:
-    """Return the tolerances in a file. Raises ToleranceError."""
+    """Return the tolerances in a file; those of another than ours that are wider say so.
+
+    Raises ToleranceError.
+    """
+    found = _load(path)
+    if Path(path).resolve() == FILE:
+        return found
+    ours = _load(FILE)
+    return Tolerances(
+        default={name: row.beside(ours.default[name]) for name, row in found.default.items()},
+        strategy={
+            strategy: {name: row.beside(ours.of(strategy)[name]) for name, row in rows.items()}
+            for strategy, rows in found.strategy.items()
+        },
+    )
+
+
+def _load(path: Path | str) -> Tolerances:
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ToleranceError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ToleranceError(f"{path}: not a TOML file: {error}") from error
     try:
         _known(content, ("default", "strategy"), "the file")
@@ -99,7 +128,7 @@ def load(path: Path | str = FILE) -> Tolerances:
                 name: _tables(table, f"strategy.{name}") for name, table in strategies.items()
             },
         )
-    except ToleranceError as error:
+    except ValueError as error:  # also of an integer too long to be shown
         raise ToleranceError(f"{path}: {error}") from None
 
 
@@ -120,8 +149,8 @@ def _tolerance(name: str, value: object, where: str) -> Tolerance:
     limits = [key for key in ("at_most", "below") if key in row]
     if len(limits) != 1:
         raise ToleranceError(f"{where}: expected either at_most or below")
-    limit = row[limits[0]]
-    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < math.inf:
+    limit: Any = row[limits[0]]
+    if type(limit) not in (int, float) or not 0 <= limit <= sys.float_info.max:
         raise ToleranceError(f"{where}.{limits[0]} is {limit!r}, expected a number from 0")
     reached = limits[0] == "at_most"
     if not limit and not reached:

@@ -20,7 +20,7 @@ from tests.servers import RedisServer
 
 TEXT = README.read_text()
 EXAMPLE_SECONDS_MAX = 45.0
-SOURCES = ("acceptance", "bridge", "integrations", "ops")
+SOURCES = ("acceptance", "bridge", "integrations", "ops", "strategies")
 
 
 def block(language: str, first_line: str = "") -> str:

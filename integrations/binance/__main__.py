@@ -1,9 +1,15 @@
 """`python -m integrations.binance`: bring venue files into a catalog, verify them, make a sample.
 
 Exit 0 when all is well, 1 when `verify` found something, 2 for usage or without Nautilus, 65 for a
-file that was refused, 74 when the catalog or the sample cannot be written, 75 while another process
-writes into the catalog.
+file that was refused or a journal that is broken, 74 when the catalog or the sample cannot be
+written, 75 while another process writes into the catalog, 130 for Ctrl-C.
 """
+
+import signal
+
+if __name__ == "__main__":
+    # Until `main` can catch it, Ctrl-C ends us as SIGTERM does: without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
 import sys
@@ -14,8 +20,9 @@ from typing import Final
 from integrations.binance import week
 from integrations.binance.columns import Columns
 from integrations.binance.dataset import Integers
-from integrations.binance.ingest import BusyError, find_jobs, ingest, open_journal
+from integrations.binance.ingest import BlockedError, find_jobs, ingest, one_numbering
 from integrations.binance.instruments import LEGS, InstrumentError, read_instruments
+from integrations.binance.journal import BusyError, JournalError, open_journal
 from integrations.binance.manifest import Instrument
 from integrations.binance.verify import table_of, verify
 
@@ -25,11 +32,13 @@ USAGE: Final = 2
 BAD_DATA: Final = 65
 CANNOT_WRITE: Final = 74
 BUSY: Final = 75
+INTERRUPTED: Final = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the commands; return the exit code."""
     options = _parse(argv)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return COMMANDS[options.command](options)
     except InstrumentError as error:
@@ -38,9 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BusyError as error:
         print(error, file=sys.stderr)
         return BUSY
+    except JournalError as error:
+        print(error, file=sys.stderr)
+        return BAD_DATA
     except OSError as error:
         print(f"cannot read or write: {error}", file=sys.stderr)
         return CANNOT_WRITE
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _ingest(options: argparse.Namespace) -> int:
@@ -56,8 +71,14 @@ def _ingest(options: argparse.Namespace) -> int:
         return USAGE
     root, wrangle = options.catalog.resolve(), wrangler(options.wrangler)
 
-    def write(instrument: Instrument, columns: Columns, ts_init: Integers) -> Path | None:
-        return catalog.write(root, instrument_of(instrument), columns, ts_init, wrangle)
+    def target(instrument: Instrument, columns: Columns, ts_init: Integers) -> Path:
+        return catalog.target_of(root, instrument_of(instrument), columns, ts_init)
+
+    def write(instrument: Instrument, columns: Columns, ts_init: Integers) -> None:
+        try:
+            catalog.write(root, instrument_of(instrument), columns, ts_init, wrangle)
+        except catalog.CatalogError as error:
+            raise BlockedError(error.path, str(error)) from error
 
     instruments = read_instruments(options.instruments)
     jobs, outcomes = find_jobs(options.source, options.symbols, options.market, instruments)
@@ -66,6 +87,8 @@ def _ingest(options: argparse.Namespace) -> int:
         print(f"{options.source}: no file of {wanted} was found; name them as", file=sys.stderr)
         print("Binance does, such as BTCUSDT-trades-2025-07-01.zip", file=sys.stderr)
         return USAGE
+    jobs, mixed = one_numbering(jobs)
+    outcomes += mixed
     with open_journal(root) as journal:
         catalog.discard_partial(root)
         try:
@@ -74,7 +97,7 @@ def _ingest(options: argparse.Namespace) -> int:
         except catalog.CatalogError as error:
             print(error, file=sys.stderr)
             return USAGE
-        for outcome in ingest(jobs, journal, write):
+        for outcome in ingest(jobs, journal, target, write):
             outcomes.append(outcome)
             if not outcome.refused:
                 said = f"{outcome.rows:,} rows" if outcome.rows else "nothing new"

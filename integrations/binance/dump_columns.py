@@ -23,16 +23,15 @@ from integrations.binance.columns import (
     NamedTrades,
     Rates,
 )
-from integrations.binance.dataset import Integers, Mask, Quotes, Trades, scale
-from integrations.binance.manifest import DECIMALS_MAX
-from integrations.binance.source_files import DIGITS_MAX, Decimals, FileError, Source
+from integrations.binance.dataset import Integers, Mask, Quotes, Trades
+from integrations.binance.exact import NS_BY_DIGITS, exact_units, in_range, largest, nanoseconds
+from integrations.binance.source_files import Decimals, FileError, Source
 
 DEPTH_LEVELS: Final = 10  # deeper books become deltas, so that no level is lost
 HOUR_NS: Final = 3_600_000_000_000
 LATE_NS_MAX: Final = 60_000_000_000  # a settlement is on the hour; its calc_time a little later
 TRADE_ID_MAX: Final = 36  # characters, in Nautilus
 
-NS_BY_DIGITS: Final[Mapping[int, int]] = {13: 1_000_000, 16: 1_000, 19: 1}
 SIDES: Final[Mapping[str, int]] = {
     **dict.fromkeys(("b", "bid", "buy", "buyer"), 1),
     **dict.fromkeys(("a", "ask", "sell", "seller"), -1),
@@ -40,39 +39,6 @@ SIDES: Final[Mapping[str, int]] = {
 }
 FLAGS: Final[Mapping[str, int]] = {"true": 1, "false": 0}
 UPDATES: Final[Mapping[str, int]] = {"snap": 1, "set": 0}
-
-
-def exact_units(array: pa.Array, decimals: int, *, signed: bool = True) -> tuple[Integers, Mask]:
-    """Return numbers in units of `10**-decimals`, and where they are exact and fit 64 bits.
-
-    Takes float64 (by the rule of `dataset.scale`), decimals, integers and text; no nulls. Without
-    `signed` none is negative, and the units are to be viewed as uint64.
-    """
-    if pa.types.is_floating(array.type):
-        units, exact = scale(array.to_numpy(zero_copy_only=False), np.full(len(array), decimals))
-    else:
-        if not pa.types.is_decimal(array.type):
-            array = array.cast(pa.decimal128(DIGITS_MAX, DECIMALS_MAX))
-        target = pa.decimal128(DIGITS_MAX, decimals)
-        cut = array.cast(options=pc.CastOptions(target, allow_decimal_truncate=True))
-        exact = pc.equal(cut.cast(array.type), array).to_numpy(zero_copy_only=False)
-        words = np.frombuffer(cut.buffers()[1], dtype="<i8").reshape(-1, 2)
-        low, high = words[cut.offset : cut.offset + len(cut)].T
-        units = low.copy()
-        exact &= high == (low >> 63 if signed else 0)
-    if not signed and pa.types.is_floating(array.type):
-        exact &= units >= 0
-    return units, exact
-
-
-def nanoseconds(array: pa.Array, digits: int) -> tuple[Integers, Mask]:
-    """Return times in ns UTC, and where integers have as many digits as expected."""
-    if pa.types.is_timestamp(array.type):
-        times: Integers = array.cast(pa.timestamp("ns", array.type.tz)).view(pa.int64()).to_numpy()
-        return times, np.ones(len(times), dtype=np.bool_)
-    values = array.cast(pa.int64()).to_numpy()
-    fits = (values >= 10 ** (digits - 1)) & (values <= min(10**digits - 1, 2**63 - 1))
-    return np.where(fits, values, 0) * NS_BY_DIGITS[digits], fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +81,13 @@ class Rows:
         decimals = self.decimals.of(field) or 0
         units, exact = exact_units(array, decimals, signed=signed)
         message = (
-            f"has more decimals than its instrument ({decimals}), or is too large; correct the "
-            "file, or name the tick and lot of that time with --instruments"
+            f"has more decimals than its instrument ({decimals}), is too large or no number; "
+            "correct the file, or name the tick and lot of that time with --instruments"
         )
         self.reject(~exact, field, message)
+        most = largest(field)
+        high = ~in_range(units if signed else units.view(np.uint64), most, decimals)
+        self.reject(high, field, f"is more than the {most} that Nautilus holds; correct the file")
         if least is not None:
             low = "is negative" if least == 0 else "is not positive"
             self.reject(units < least, field, f"{low}; drop or repair the row")
@@ -137,11 +106,13 @@ class Rows:
             self.reject(np.ones(len(array), dtype=np.bool_), field, message)
         times, fits = nanoseconds(array, digits)
         self.reject(~fits, field, f"has another unit than the file's first row ({digits} digits)")
+        self.reject(times < 0, field, "is before 1970; drop or repair the row")
         return times
 
     def integers(self, field: str) -> Integers:
         """Return an integer."""
-        values: Integers = self.filled(field).cast(pa.int64()).to_numpy()
+        values, exact = exact_units(self.filled(field), 0)
+        self.reject(~exact, field, "is no integer of 64 bits; repair the row")
         return values
 
     def words(self, field: str, known: Mapping[str, int]) -> Integers:
@@ -161,14 +132,12 @@ def columns_of(rows: Rows) -> tuple[Columns, Integers]:
 
     The ts_init is the time of the recorder where the file has one, else the venue's.
     """
-    if rows.has("symbol"):
-        symbol = rows.array("symbol")
-        other = pc.not_equal(symbol, rows.source.first["symbol"] if rows.source.first else "")
-        rows.reject(
-            pc.fill_null(other, True).to_numpy(zero_copy_only=False),
-            "symbol",
-            "is another symbol than in the first row; split the file by symbol",
-        )
+    for name in ("symbol", "exchange"):
+        if rows.has(name):
+            first = rows.source.first[name] if rows.source.first else ""
+            other = pc.fill_null(pc.not_equal(rows.array(name), first), True)
+            message = f"is another {name} than in the first row; split the file by {name}"
+            rows.reject(other.to_numpy(zero_copy_only=False), name, message)
     ts = rows.times("ts")
     init = rows.times("init") if rows.has("init") else ts
     back = np.append(False, init[1:] < init[:-1])
@@ -217,6 +186,8 @@ def _rates(rows: Rows, ts: Integers, _: Integers) -> tuple[Columns, Integers]:
     settled = (ts + HOUR_NS // 2) // HOUR_NS * HOUR_NS
     message = "is more than a minute from a full hour, where settlements are; repair the row"
     rows.reject(np.abs(ts - settled) > LATE_NS_MAX, "ts", message)
+    again = np.append(False, settled[1:] == settled[:-1])
+    rows.reject(again, "ts", "is of the same settlement as the row before; drop one of them")
     hours = rows.integers("hours")
     rows.reject((hours < 1) | (hours > 24), "hours", "is no interval of 1 to 24 hours")
     return Rates(settled, rows.units("rate"), hours), settled

@@ -1,37 +1,39 @@
 """Put market data files into a catalog: each row once, however often and however it is stopped.
 
-A journal in the catalog has a line for each chunk that is in. A file is known by the hash of its
-content; one that was interrupted goes on after its last chunk; one that is refused leaves nothing.
+A journal in the catalog has a line for each chunk, written before the chunk: no part of the catalog
+is without an owner. A file is known by the hash of its content; one that was interrupted goes on
+with its last chunk, or makes room for another; one that is refused leaves nothing.
 """
 
-import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from integrations.binance.columns import Columns
 from integrations.binance.dataset import Integers
 from integrations.binance.dumps import chunks, files
 from integrations.binance.instruments import find_instrument
+from integrations.binance.journal import Journal, Key
 from integrations.binance.manifest import Instrument
 from integrations.binance.progress import Progress
-from integrations.binance.sniffing import symbol_of
+from integrations.binance.sniffing import AGGREGATE_NAMES, markets_of, symbol_of
 from integrations.binance.source_files import FileError, Source, open_source
 
-JOURNAL: Final = "ingest.jsonl"
 HASH_BYTES: Final = 1 << 20
-FUTURES_ONLY: Final = ("rates", "marks")
+PARQUET_END: Final = b"PAR1"
 
-type Write = Callable[[Instrument, Columns, Integers], Path | None]
+type Target = Callable[[Instrument, Columns, Integers], Path]
+type Write = Callable[[Instrument, Columns, Integers], object]
 
 
-class BusyError(RuntimeError):
-    """Another process is writing into the same catalog."""
+class BlockedError(ValueError):
+    """Rows that cannot be written, because the catalog's file `path` is in their way."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class Job(NamedTuple):
@@ -41,14 +43,6 @@ class Job(NamedTuple):
     instrument: Instrument
 
 
-class Key(NamedTuple):
-    """What a file is known by, whatever its name: its content, kind and instrument."""
-
-    content: str
-    kind: str
-    instrument: str
-
-
 class Outcome(NamedTuple):
     """What became of a file: how many of its rows are new, or why it was refused."""
 
@@ -56,69 +50,6 @@ class Outcome(NamedTuple):
     kind: str
     rows: int
     refused: str = ""
-
-
-@dataclass(slots=True)
-class Entry:
-    """How far a file is: rows that are in, the catalog's files that they are in."""
-
-    rows: int = 0
-    is_done: bool = False
-    parts: list[str] = field(default_factory=list)
-
-
-class Journal:
-    """What is in the catalog at `root`, file by file. Use `open_journal`."""
-
-    def __init__(self, root: Path, file: IO[str]) -> None:
-        self.root, self._file = root, file
-        self._entries: dict[Key, Entry] = {}
-        self._owners: dict[str, Key] = {}
-        for line in file:
-            self._apply(json.loads(line))
-
-    def entry(self, key: Key) -> Entry:
-        """Return how far the file is that the key stands for."""
-        return self._entries.get(key, Entry())
-
-    def owner(self, part: str) -> Key | None:
-        """Return the key of the file whose rows a part of the catalog has."""
-        return self._owners.get(part)
-
-    def record(self, key: Key, file: str, rows: int, *, part: str = "", done: bool = False) -> None:
-        """Write down that so many rows of the file are in; 0 when none is left."""
-        record = {**key._asdict(), "file": file, "rows": rows, "part": part, "done": done}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        self._apply(record)
-
-    def _apply(self, record: dict[str, object]) -> None:
-        key = Key(*(str(record[name]) for name in Key._fields))
-        entry = self._entries.setdefault(key, Entry())
-        entry.rows, entry.is_done = int(str(record["rows"])), bool(record["done"])
-        part = str(record["part"])
-        if part:
-            entry.parts.append(part)
-            self._owners[part] = key
-        elif not entry.rows:
-            for each in entry.parts:
-                del self._owners[each]
-            entry.parts.clear()
-
-
-@contextmanager
-def open_journal(root: Path) -> Iterator[Journal]:
-    """Yield the journal of the catalog at `root`, locked. Raises BusyError."""
-    root.mkdir(parents=True, exist_ok=True)
-    path = root / JOURNAL
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"{root}: another process writes into this catalog; wait") from None
-        _drop_torn_line(path)
-        file.seek(0)
-        yield Journal(root, file)
 
 
 def find_jobs(
@@ -139,78 +70,178 @@ def find_jobs(
                 continue
             if source is None:
                 raise FileError(path, "is no market data that is known; remove or rename it")
-            if source.layout.kind in FUTURES_ONLY and market != "futures":
-                raise FileError(path, "belongs to futures; use --market futures")
+            _check_market(source, market)
             jobs.append(Job(source, known[symbol]))
         except FileError as error:
             refused.append(Outcome(path, "", 0, str(error)))
     return jobs, refused
 
 
-def ingest(jobs: Sequence[Job], journal: Journal, write: Write) -> Iterator[Outcome]:
+def one_numbering(jobs: Sequence[Job]) -> tuple[list[Job], list[Outcome]]:
+    """Return the files but those of trades, or of aggTrades, of an instrument that came with the
+    other kind before: both number the same trades, each in its own way.
+    """
+    kept, refused = [], []
+    first: dict[str, Job] = {}
+    for job in jobs:
+        path, layout = job.source.path, job.source.layout
+        before = job
+        if layout.kind == "trades" and "id" in layout.fields:
+            before = first.setdefault(job.instrument.id, job)
+        if _is_aggregate(job) == _is_aggregate(before):
+            kept.append(job)
+        else:
+            message = (
+                f"{path}: numbers its trades in another way than {before.source.path.name}; "
+                "ingest trades or aggTrades, not both"
+            )
+            refused.append(Outcome(path, layout.kind, 0, message))
+    return kept, refused
+
+
+def _is_aggregate(job: Job) -> bool:
+    return job.source.layout.fields.get("id", "").strip().lower() == AGGREGATE_NAMES[0]
+
+
+def _check_market(source: Source, market: str) -> None:
+    """Raise FileError for a file that shows to be of another market than the one asked for."""
+    names = () if source.is_parquet else source.names  # a dump is a CSV
+    for found, why in markets_of(source.path.absolute(), source.layout, names, source.first or {}):
+        if found != market:
+            raise FileError(source.path, f"{why} belongs to {found}; use --market {found}")
+
+
+def ingest(
+    jobs: Sequence[Job], journal: Journal, target: Target, write: Write
+) -> Iterator[Outcome]:
     """Write the rows of every file that are not in the catalog yet; yield what became of each.
 
-    `write` is given an instrument, columns and their ts_init, and returns the file that it wrote;
-    ValueError refuses the file. Raises OSError when the catalog cannot be written.
+    `target` and `write` are given an instrument, columns and their ts_init. `target` returns the
+    file that `write` makes, which raises BlockedError when another is in the way, and ValueError to
+    refuse the rows. Raises OSError when the catalog cannot be written.
     """
     sizes = [max(1, job.source.path.stat().st_size) for job in jobs]
     with Progress("ingest") as progress:
         for number, (job, size) in enumerate(zip(jobs, sizes, strict=True)):
-            path, before = job.source.path, sum(sizes[:number])
+            path, kind, before = job.source.path, job.source.layout.kind, sum(sizes[:number])
 
             def show(done: float, name: str = path.name, at: int = before, of: int = size) -> None:
                 progress.show(name, (at + done * of) / sum(sizes))
 
-            key = Key(_content_hash(path, show), job.source.layout.kind, job.instrument.id)
             try:
-                yield Outcome(path, key.kind, _ingest_file(job, key, journal, write, show))
+                key = Key(_content_hash(path, show), kind, job.instrument.id)
+            except FileError as error:
+                yield Outcome(path, kind, 0, str(error))
+                continue
+            try:
+                rows = _ingest_file(job, key, journal, target, write, show)
             except ValueError as error:
-                _take_back(journal, key, path)
+                _take_back(journal, key)
                 message = str(error).removeprefix(f"{path}: ")
-                yield Outcome(path, key.kind, 0, f"{path}: {message}")
+                yield Outcome(path, kind, 0, f"{path}: {message}")
+            else:
+                yield Outcome(path, kind, rows)
 
 
 def _ingest_file(
-    job: Job, key: Key, journal: Journal, write: Write, show: Callable[[float], None]
+    job: Job,
+    key: Key,
+    journal: Journal,
+    target: Target,
+    write: Write,
+    show: Callable[[float], None],
 ) -> int:
     """Write what is not in yet; return how many rows were. Raises ValueError for a bad file."""
-    entry = journal.entry(key)
-    if entry.is_done:
+    if not _is_whole(journal, key):
+        _take_back(journal, key)
+    if journal.entry(key).is_done:
         return 0
-    path, start, rows = job.source.path, entry.rows, entry.rows
-    for chunk in chunks(job.source, job.instrument, skip=start):
-        written = write(job.instrument, chunk.columns, chunk.ts_init)
-        part = "" if written is None else written.relative_to(journal.root).as_posix()
+    name, rows, new = job.source.path.name, journal.entry(key).rows, 0
+    for chunk in chunks(job.source, job.instrument, skip=rows):
+        content = job.instrument, chunk.columns, chunk.ts_init
+        path = target(*content)
+        part = path.relative_to(journal.root).as_posix()
         if journal.owner(part) not in (None, key):
-            raise ValueError(f"{part} has rows of another file already; keep one of them")
+            _make_room(journal, key, path, f"{path}: has rows already; keep one of the files")
+        is_new = not path.exists()
+        # What is there without an owner becomes this file's only if it has exactly these rows.
+        if not is_new:
+            _write(content, key, journal, write)
+        if journal.owner(part) is None:
+            journal.record(key, name, chunk.rows, part=part)
+        if is_new:
+            _write(content, key, journal, write)
+            new += chunk.rows - rows
         rows = chunk.rows
-        journal.record(key, path.name, rows, part=part)
         show(chunk.done)
-    journal.record(key, path.name, rows, done=True)
+    journal.record(key, name, rows, done=True)
     show(1)
-    return rows - start
+    return new
 
 
-def _take_back(journal: Journal, key: Key, path: Path) -> None:
-    """Remove what a refused file has in the catalog."""
-    parts = [*journal.entry(key).parts]
-    journal.record(key, path.name, 0)
-    for part in parts:
+def _write(
+    content: tuple[Instrument, Columns, Integers], key: Key, journal: Journal, write: Write
+) -> None:
+    """Write rows, in the place of a file that was never finished if need be."""
+    while True:
+        try:
+            write(*content)
+        except BlockedError as error:
+            _make_room(journal, key, error.path, str(error))
+        else:
+            return
+
+
+def _make_room(journal: Journal, key: Key, path: Path, message: str) -> None:
+    """Take back the file that a part in the way is of, if it is another that is not all there.
+
+    Raises ValueError with the message when it is, or when the part is of no file.
+    """
+    owner = journal.owner(path.relative_to(journal.root).as_posix())
+    if owner is None:
+        raise ValueError(
+            f"{message} (it is of no file that was ingested: remove it if it is not needed)"
+        )
+    entry = journal.entry(owner)
+    if owner == key or (entry.is_done and _is_whole(journal, owner)):
+        raise ValueError(
+            f"{message} (it is of {entry.file}: to replace that one, remove this part)"
+        )
+    _take_back(journal, owner)
+
+
+def _is_whole(journal: Journal, key: Key) -> bool:
+    """Tell whether the parts that must be there are there, up to their end."""
+    entry = journal.entry(key)
+    parts = [journal.root / part for part in entry.parts]
+    return all(_has_end(part) for part in (parts if entry.is_done else parts[:-1]))
+
+
+def _has_end(part: Path) -> bool:
+    try:
+        with part.open("rb") as file:
+            file.seek(-len(PARQUET_END), os.SEEK_END)
+            return file.read() == PARQUET_END
+    except OSError:
+        return False
+
+
+def _take_back(journal: Journal, key: Key) -> None:
+    """Remove what a file has in the catalog; the journal last, so that no part loses its owner."""
+    entry = journal.entry(key)
+    for part in entry.parts:
         (journal.root / part).unlink(missing_ok=True)
+    if entry.parts or entry.is_done:
+        journal.record(key, entry.file, 0)
 
 
 def _content_hash(path: Path, show: Callable[[float], None]) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASH_BYTES):
-            digest.update(block)
-            show(0)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(HASH_BYTES):
+                digest.update(block)
+                show(0)
+    except OSError as error:
+        raise FileError(path, f"cannot be read: {error.strerror}") from error
     return digest.hexdigest()
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut off what a process wrote of its last line when it was killed."""
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
-        os.truncate(path, end)

@@ -5,7 +5,7 @@ data frames. `read_layout` names the fields of a file; nothing here reads more t
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
@@ -32,7 +32,9 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "update": ("update_type",),
     "sequence": ("last_update_id",),
     "symbol": ("symbol",),
+    "exchange": ("exchange",),
 }
+TIMED: Final = ("ts", "init")
 TIMES: Final = ("timestamp", "time", "transact_time", "transaction_time", "ts")
 LEVEL: Final = re.compile(r"(ask|bid)(?:s\[(\d+)\]\.|_)(price|amount|size|qty)(?:_(\d+))?")
 INTERVAL: Final = re.compile(r"(?<![a-z0-9])([1-9]\d*(?:mo|[smhdw]))(?![a-z0-9])")
@@ -64,6 +66,24 @@ HEADERLESS: Final[Mapping[tuple[int, int | None], tuple[str, ...]]] = {
     (7, None): TICKER_NAMES,
     (3, None): FUNDING_NAMES,
 }
+
+# What tells the markets apart: Tardis's names of them, the folders of Binance's archive, dumps that
+# only one of them has, and the unit of time in those that both have.
+EXCHANGES: Final[Mapping[str, str]] = {
+    "binance": "spot",
+    "binance-futures": "futures",
+    "binance-delivery": "futures",
+}
+FOLDER: Final = re.compile(r"/(?:(futures)/(?:um|cm)|(spot)/(?:daily|monthly))(?=/)")
+DUMPS: Final[Mapping[tuple[str, ...], tuple[str, str]]] = {
+    TRADE_NAMES: ("futures", "a dump of trades without is_best_match"),
+    AGGREGATE_NAMES: ("futures", "a dump of aggTrades without is_best_match"),
+    TRADE_NAMES + BEST_MATCH: ("spot", "a dump with is_best_match"),
+    AGGREGATE_NAMES + BEST_MATCH: ("spot", "a dump with is_best_match"),
+    TICKER_NAMES: ("futures", "a dump of bookTicker"),
+}
+SPOT_IN_US: Final = 1_735_689_600_000  # 2025-01-01: from then on, spot has microseconds
+US_DIGITS: Final = 16
 
 
 class Layout(NamedTuple):
@@ -98,7 +118,7 @@ def read_layout(path: PurePath, names: Sequence[str]) -> Layout | None:
     levels = _levels(names)
     interval = _interval(path)
     if "ts" in fields and levels:
-        fields = {name: fields[name] for name in ("ts", "init", "symbol") if name in fields}
+        fields = {name: fields[name] for name in (*TIMED, "symbol", "exchange") if name in fields}
         depth = max(level for _, level in levels) + 1
         return Layout("depth", fields | _level_fields(levels), depth)
     if _has(fields, "open", "high", "low", "close"):
@@ -112,6 +132,32 @@ def read_layout(path: PurePath, names: Sequence[str]) -> Layout | None:
     if "calc_time" in known and _has(fields, "rate", "hours"):
         return Layout("rates", fields | {"ts": known["calc_time"]})
     return None
+
+
+def markets_of(
+    path: PurePath, layout: Layout, names: Sequence[str], first: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the market, spot or futures, that each trait of a file shows, and the trait.
+
+    `path` is absolute, `names` are the columns of a CSV, `first` has the fields of its first row.
+    """
+    if layout.kind in ("rates", "marks"):
+        yield "futures", f"a file of {layout.kind}"
+    exchange = first.get("exchange", "").lower()
+    if exchange in EXCHANGES:
+        column = layout.fields["exchange"]
+        yield EXCHANGES[exchange], f"what has {exchange} in its column {column}"
+    for found in [*FOLDER.finditer(path.as_posix())][-1:]:
+        yield found[1] or found[2], f"what is below {found[0][1:]}"
+    columns = tuple(name.strip().lower() for name in names)
+    if columns in DUMPS:
+        yield DUMPS[columns]
+    time = first.get("ts", "")
+    if columns == KLINE_NAMES and time.isdecimal():
+        if len(time) == US_DIGITS:
+            yield "spot", "a dump of klines in microseconds"
+        elif int(time) >= SPOT_IN_US:
+            yield "futures", "a dump of klines in milliseconds since 2025"
 
 
 def symbol_of(path: PurePath, value: str | None, symbols: Sequence[str]) -> str | None:

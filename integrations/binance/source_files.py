@@ -5,9 +5,11 @@ more decimals than asked for, is refused with file, line and column.
 """
 
 import gzip
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -25,11 +27,19 @@ BLOCK_BYTES: Final = 1 << 20
 LINE_BYTES: Final = 1 << 16
 BATCH_ROWS: Final = 65_536
 DIGITS_MAX: Final = 38  # of a decimal128
+ENCRYPTED: Final = 1  # flag of a file in a zip
 
 PRICES: Final = frozenset({"price", "bid", "ask", "open", "high", "low", "close"})
 SIZES: Final = frozenset({"size", "bid_size", "ask_size", "volume"})
 INTEGERS: Final = frozenset({"hours", "sequence"})
 TIMES: Final = frozenset({"ts", "init"})
+
+
+# What reading a file raises that is damaged, or packed in a way that is not known.
+UNREADABLE: Final = (
+    *(pa.ArrowException, OSError, EOFError, UnicodeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 
 
 class FileError(ValueError):
@@ -91,10 +101,11 @@ class Source:
             for batch in (self._parquet if self.is_parquet else self._csv)(decimals, skip):
                 read += batch.rows.num_rows
                 yield batch
-        except (pa.ArrowException, OSError, EOFError, zipfile.BadZipFile, UnicodeError) as error:
+        except UNREADABLE as error:
             if not self.is_parquet:
-                self._locate(decimals, skip + read)
-            raise FileError(self.path, f"cannot be read: {error}") from error
+                with suppress(*UNREADABLE):
+                    self._locate(decimals, skip + read)
+            raise _unreadable(self.path, error) from error
 
     def _parquet(self, _: Decimals, skip: int) -> Iterator[Batch]:
         columns = list(self.layout.fields.values())
@@ -187,8 +198,8 @@ def open_source(path: Path) -> Source | None:
             return _open_parquet(path)
         with path.open("rb") as raw, _content(path, raw) as content:
             lines = [content.readline(LINE_BYTES).decode("utf-8-sig") for _ in range(2)]
-    except (pa.ArrowException, OSError, EOFError, zipfile.BadZipFile, UnicodeError) as error:
-        raise FileError(path, f"cannot be read: {error}; download it again") from error
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
     rows = [line.strip().split(",") for line in lines]
     header = rows[0][0][:1].isalpha() or rows[0][0][:1] in ('"', "#")
     names = [name.strip('"# ') for name in rows[0]] if header else headerless(rows[0])
@@ -225,10 +236,16 @@ def _content(path: Path, raw: IO[bytes]) -> IO[bytes]:
         names = archive.namelist()
         if len(names) != 1:
             raise FileError(path, f"holds {len(names)} files, expected one CSV; unpack it")
+        if archive.getinfo(names[0]).flag_bits & ENCRYPTED:
+            raise FileError(path, "is encrypted; unpack it")
         return archive.open(names[0])
     if path.suffix == ".gz":
         return cast(IO[bytes], gzip.open(raw))
     return raw
+
+
+def _unreadable(path: Path, error: BaseException) -> FileError:
+    return FileError(path, f"cannot be read: {error}; download it again")
 
 
 def _wrong(value: str, kind: pa.DataType) -> str:

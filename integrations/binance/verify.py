@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from integrations.binance.dataset import Integers, Mask
-from integrations.binance.dump_columns import HOUR_NS, NS_BY_DIGITS, exact_units, nanoseconds
+from integrations.binance.dump_columns import HOUR_NS
 from integrations.binance.dumps import decimals_of
+from integrations.binance.exact import NS_BY_DIGITS, exact_units, in_range, largest, nanoseconds
 from integrations.binance.ingest import Job
 from integrations.binance.manifest import DECIMALS_MAX
 from integrations.binance.progress import Progress
@@ -156,8 +157,10 @@ class _Check:
         if "." not in name:  # a level of a book may be empty
             self._note("broken", _bits(array.is_null()), name, "is empty")
         zero = pa.scalar(0).cast(array.type)
-        units, exact = exact_units(pc.fill_null(array, zero), decimals, signed=name != "volume")
-        message = f"has more decimals than its instrument ({decimals}), or is too large"
+        signed = name != "volume"
+        units, exact = exact_units(pc.fill_null(array, zero), decimals, signed=signed)
+        exact &= in_range(units if signed else units.view(np.uint64), largest(name), decimals)
+        message = f"has more decimals than its instrument ({decimals}), is too large or no number"
         self._note("precision", ~exact, name, message)
         return units
 

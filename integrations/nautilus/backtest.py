@@ -1,10 +1,14 @@
 """A dataset through a strategy in Nautilus's BacktestNode -> the books of the run."""
 
 import gc
-from collections.abc import Callable, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, Self
 
 from nautilus_trader.backtest.config import (
@@ -24,6 +28,7 @@ from nautilus_trader.config import LoggingConfig
 from nautilus_trader.model.data import FundingRateUpdate
 from nautilus_trader.model.identifiers import InstrumentId, TraderId
 from nautilus_trader.persistence.catalog.types import CatalogDataResult
+from nautilus_trader.portfolio import portfolio
 from nautilus_trader.risk.config import RiskEngineConfig
 from nautilus_trader.trading.strategy import Strategy
 
@@ -45,13 +50,26 @@ GARBAGE_OBJECTS: Final = 200_000
 type Progress = Callable[[str, float], None]  # what is being done, and the fraction that is done
 
 
+@contextmanager
+def _snapshots_read_once() -> Iterator[None]:
+    """Let Nautilus's portfolio unpickle each closed position once.
+
+    It forgets what it has read when another instrument closes one, and reads all of them again.
+    """
+    portfolio.pickle = SimpleNamespace(loads=cache(pickle.loads))
+    try:
+        yield
+    finally:
+        portfolio.pickle = pickle
+
+
 def run(
     data: Dataset, *, settings: BacktestSettings, catalog: Path, progress: Progress | None = None
 ) -> Books:
     """Feed the dataset to the strategy of the settings; return the books.
 
     Raises DatasetError for what the dataset does not have, bridge.exits.Exit for a strategy that
-    cannot be loaded, and whatever the strategy raises.
+    cannot be loaded or a catalog that cannot be written, and whatever the strategy raises.
     """
     with Backtest(data, settings=settings, catalog=catalog, progress=progress) as backtest:
         return backtest.run()
@@ -121,7 +139,8 @@ class Backtest:
         thresholds = gc.get_threshold()
         gc.set_threshold(GARBAGE_OBJECTS, *thresholds[1:])
         try:
-            self._node.run()
+            with _snapshots_read_once():
+                self._node.run()
         finally:
             gc.set_threshold(*thresholds)
         recorder, engine = self._recorder, self.engine

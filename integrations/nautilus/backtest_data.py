@@ -18,6 +18,7 @@ from nautilus_trader.backtest.config import BacktestDataConfig
 from nautilus_trader.model.data import FundingRateUpdate, MarkPriceUpdate, QuoteTick
 from nautilus_trader.model.identifiers import InstrumentId
 
+from bridge.exits import CANNOT_RECORD, Exit
 from integrations.binance.columns import Marks, Rates
 from integrations.binance.dataset import Dataset, Integers
 from integrations.binance.manifest import EPOCH, DatasetError, Instrument
@@ -30,6 +31,7 @@ log = structlog.get_logger("nautilus_backtest.data")
 SYMBOLS_FIRST: Final = ("BTC", "ETH", "SOL")
 VERSION: Final = 1  # of what a catalog holds; raise it with every change
 NS: Final = 1_000_000_000
+FILES: Final = "files.json"  # what a catalog consists of: written last, it marks a whole one
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +133,9 @@ def catalog_of(
 ) -> Path:
     """Return the catalog of all the dataset's rows of these instruments, made when there is none.
 
-    It is found again by a hash of content and instruments, and is there whole or not at all.
-    `progress` is told the fraction that is written.
+    It is found again by a hash of content and instruments; one that is no longer what was written
+    is made anew. `progress` is told the fraction that is written. Raises bridge.exits.Exit when it
+    cannot be written.
     """
     made_of = {
         "dataset": data.sha256,
@@ -143,16 +146,42 @@ def catalog_of(
     text = json.dumps(made_of, sort_keys=True, default=str)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     target = root / name
-    with _locked(root):
-        if target.is_dir():
-            log.info("catalog.reused", folder=str(target))
-            return target
-        new = root / f".{name}"  # ours alone: what another run left behind here is broken
-        shutil.rmtree(new, ignore_errors=True)
-        _write(data, rows, new, progress)
-        new.rename(target)
+    try:
+        with _locked(root):
+            if target.exists():
+                if _is_as_written(target):
+                    log.info("catalog.reused", folder=str(target))
+                    return target
+                why = "it was not finished, or its files are not what was written"
+                log.warning("catalog.discarded", folder=str(target), why=why)
+                shutil.rmtree(target)
+            _write(data, rows, target, progress)
+    except OSError as error:
+        raise Exit(
+            CANNOT_RECORD,
+            f"catalog: {root}: the converted dataset cannot be written: {error.strerror or error}; "
+            "make room there, or name another folder (`catalog` of the settings)",
+        ) from None
     log.info("catalog.written", folder=str(target))
     return target
+
+
+def _is_as_written(folder: Path) -> bool:
+    """Return whether a catalog is whole, and what was written. Raises OSError."""
+    try:
+        return (folder / FILES).read_bytes() == _files(folder)
+    except FileNotFoundError:
+        return False
+
+
+def _files(folder: Path) -> bytes:
+    """Return what a catalog consists of, as JSON: `{path: [size in bytes, sha256]}`."""
+    found: dict[str, tuple[int, str]] = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and path != folder / FILES:
+            content = path.read_bytes()
+            found[str(path.relative_to(folder))] = len(content), hashlib.sha256(content).hexdigest()
+    return json.dumps(found, sort_keys=True).encode()
 
 
 @contextmanager
@@ -167,7 +196,19 @@ def _locked(root: Path) -> Iterator[None]:
 def _write(
     data: Dataset, rows: Sequence[Instrument], root: Path, progress: Callable[[float], None]
 ) -> None:
+    """Write a catalog, or nothing. Raises OSError."""
     root.mkdir()
+    try:
+        _fill(data, rows, root, progress)
+        (root / FILES).write_bytes(_files(root))
+    except OSError:
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+
+
+def _fill(
+    data: Dataset, rows: Sequence[Instrument], root: Path, progress: Callable[[float], None]
+) -> None:
     for done, row in enumerate(rows):
         progress(done / len(rows))
         instrument = instrument_of(row)

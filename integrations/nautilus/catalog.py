@@ -51,9 +51,8 @@ def write(
         return None
     if (init[1:] < init[:-1]).any():
         raise ValueError(f"{instrument.id}: ts_init goes back; sort the rows by it")
-    folder = directory(root, instrument, columns)
-    first, last = _stamp(int(init[0])), _stamp(int(init[-1]))
-    target = folder / f"{first}_{last}{SUFFIX}"
+    target = target_of(root, instrument, columns, init)
+    folder, (first, _, last) = target.parent, target.stem.partition("_")
     table = wrangle(instrument, columns, init)
     for other in folder.iterdir() if folder.is_dir() else ():
         start, _, end = other.stem.partition("_")  # they sort as text
@@ -82,6 +81,12 @@ def write_instrument(root: Path, instrument: Instrument) -> Path:
         )
     _store(root, table, target)
     return target
+
+
+def target_of(root: Path, instrument: Instrument, columns: Columns, ts_init: Integers) -> Path:
+    """Return the file of the catalog that `write` puts such rows into; there must be some."""
+    first, last = _stamp(int(ts_init[0])), _stamp(int(ts_init[-1]))
+    return directory(root, instrument, columns) / f"{first}_{last}{SUFFIX}"
 
 
 def discard_partial(root: Path) -> None:

@@ -249,6 +249,7 @@ class NodeSource:
                 )
             await asyncio.sleep(POLL_SECONDS)
         self._check_instruments()
+        self._check_strategies()
         self._started.set()
         log.info("node.running", trader_id=self._config.trader_id)
 
@@ -294,6 +295,15 @@ class NodeSource:
                 "or see Nautilus's log, node.log_level = INFO",
             )
         self.check_streams()
+
+    def _check_strategies(self) -> None:
+        """Raise Exit when a strategy has stopped as it started: nobody would tend its positions."""
+        strategies = self.node.trader.strategies()
+        if idle := [each.id.value for each in strategies if not each.is_running]:
+            raise Exit(
+                CONFIGURATION,
+                f"{', '.join(idle)} stopped as it started; its error in Nautilus's log says why",
+            )
 
     async def _wind_down(self, seconds: float) -> None:
         """Stop the strategies, give what they close a moment, then cancel all that is left."""

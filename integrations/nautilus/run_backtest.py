@@ -8,6 +8,7 @@ The generated week is made when it is absent. With `--publish` the run is stream
 """
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ if __name__ == "__main__":
     # A script's own folder comes first on sys.path, where `import bridge` would find another file.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     sys.path.append("")  # the working folder, for a strategy
+    # Until `main` can catch it, Ctrl-C ends us as SIGTERM does: without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Before all imports: an interpreter without it has none of the other packages, either.
     if importlib.util.find_spec("nautilus_trader") is None:
         sys.stderr.write("nautilus_trader is not installed: pip install -r requirements.txt\n")
@@ -26,9 +29,8 @@ import errno
 import logging
 import os
 import shlex
-import signal
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Decimal, localcontext
 from typing import Any, Final
@@ -38,8 +40,9 @@ import structlog
 
 from acceptance import record
 from acceptance.run import named
-from bridge import console, exits
+from bridge import config, console, exits
 from bridge import log as logs
+from bridge.core.contract import EXEC_KINDS, Names
 from bridge.core.control import flag_of
 from bridge.exits import Exit
 from bridge.link import Target
@@ -64,8 +67,8 @@ DEFAULT_DATASET: Final = BacktestSettings().dataset
 CODES: Final = """\
 A Redis that is named (--publish or BRIDGE_REDIS__URL) has to allow it: features:nautilus_engine
 must be 1. exit codes: 0 done, 1 the strategy failed or not everything was published, 2 usage,
-unusable dataset or a run that cannot be judged, 69 no Redis, 74 the result cannot be written,
-77 Redis refuses, 78 settings or flag, 130 interrupted."""
+unusable dataset or a run that cannot be judged, 69 no Redis, 74 the result or the converted
+dataset cannot be written, 77 Redis refuses, 78 settings or flag, 130 interrupted."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return exits.CONFIGURATION if isinstance(error, SettingsError) else exits.USAGE
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: no result was written\n")
+        sys.stderr.write("interrupted\n")
         return INTERRUPTED
 
 
@@ -122,10 +125,15 @@ def _main(given: dict[str, Any]) -> int:
         backtest = Backtest(
             data, settings=settings, catalog=settings.catalog, progress=progress.show
         )
-        with backtest:
-            books = _published(backtest, publish) if publish else backtest.run()
-    _write(books, backtest, data, settings)
-    return _judged(books)
+
+    def work() -> int:
+        with progress:
+            books = backtest.run()
+        _write(books, backtest, data, settings)
+        return _judged(books)
+
+    with backtest:
+        return _published(work, backtest, publish) if publish else work()
 
 
 def _settings(given: dict[str, Any]) -> BacktestSettings:
@@ -192,24 +200,47 @@ def _dataset(settings: BacktestSettings) -> Dataset:
     return dataset.load(settings.dataset, symbols=settings.symbols or None)
 
 
-def _published(backtest: Backtest, url: str) -> Books:
-    """Run with the bridge attached. Raises Exit when not everything got to Redis."""
+def _published(work: Callable[[], int], backtest: Backtest, url: str) -> int:
+    """Work with the bridge attached; return the exit code of it, or FAILED when that is DONE and
+    not everything got to Redis."""
     bridge = NautilusRedisBridge(url)
     bridge.attach(backtest.engine)
 
-    async def run() -> Books:
+    async def run() -> int:
         await bridge.start()
         try:
-            return backtest.run()
+            return work()
         finally:
             await bridge.stop()
 
-    books = asyncio.run(run())
-    if any(bridge.unpublished.values()):
-        left = ", ".join(f"{count} {lane}" for lane, count in bridge.unpublished.items())
-        raise Exit(exits.FAILED, f"not published, and lost: {left} entries; is Redis too slow?")
+    code = asyncio.run(run())
+    if problem := _unpublished(bridge, url):
+        sys.stderr.write(f"{problem}\n")
+        return code or exits.FAILED
     log.info("published", redis=safe_url(url), prefix=bridge.prefix)
-    return books
+    return code
+
+
+def _unpublished(bridge: NautilusRedisBridge, url: str) -> str | None:
+    """Return what of a published run is not in Redis, and why; None when all of it is."""
+    settings = config.load(None, environ=os.environ, overrides={"redis.url": url})
+    names = Names(bridge.prefix, settings.streams.templates)
+    confirmed = int(bridge.metrics.snapshot(0)["nautilus_bridge_exec_published_total"])
+    lost = [f"{count} {lane} entries" for lane, count in bridge.unpublished.items() if count]
+    client = client_of(url)
+    try:
+        # Refused like any entry; without that stream it changes nothing.
+        client.xadd(names.prefixed("exec:probe"), {"probe": "1"}, nomkstream=True)
+        there: int = sum([client.xlen(names.key(kind)) for kind in EXEC_KINDS])
+        if there < confirmed:
+            lost.append(f"{confirmed - there} exec entries that it had confirmed")
+        why = "Redis takes entries now; it was too slow, away, or restarted without its data"
+    except Exception as error:  # noqa: BLE001 - redis-py raises anything at what is no Redis
+        why = str(refusal_of(error, url))
+        lost = lost or ["nobody knows what"]
+    finally:
+        client.close()
+    return f"not published, and lost: {', '.join(lost)}; {why}" if lost else None
 
 
 def _write(books: Books, backtest: Backtest, data: Dataset, settings: BacktestSettings) -> None:

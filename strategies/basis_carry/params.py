@@ -15,6 +15,7 @@ SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 60 * MINUTE_NS
 INTERVAL_SECONDS_MIN = Decimal("0.001")
+DURATION_NS_MAX = 10 * 365 * 24 * HOUR_NS  # ten years: more is a typing error, and int64 has an end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ class BasisCarryParams:
             if type(value) is not kind:
                 found, expected = type(value).__name__, getattr(kind, "__name__", kind)
                 yield f"{field.name} is {value!r} ({found}), expected {expected}"
-            elif not isfinite(value):
+            elif isinstance(value, (float, Decimal)) and not isfinite(value):
                 yield f"{field.name} is {value}, expected a finite number"
 
     def _out_of_bounds(self) -> Iterator[str]:
@@ -124,6 +125,9 @@ class BasisCarryParams:
         for name in AT_MOST_ONE:
             if getattr(self, name) > 1:
                 yield f"{name} is {getattr(self, name)}, expected 1 or less"
+        for name, unit_ns in DURATIONS.items():
+            if getattr(self, name) > (most := DURATION_NS_MAX // unit_ns):
+                yield f"{name} is {getattr(self, name)}, expected {most} (ten years) or less"
         for low, high in ORDERED:
             if getattr(self, low) > getattr(self, high):
                 yield f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}"
@@ -153,6 +157,16 @@ NOT_NEGATIVE = (
     "end_of_run_minutes",
     "min_notional",
 )
+DURATIONS = {
+    "interval_seconds": SECOND_NS,
+    "offset_seconds": SECOND_NS,
+    "max_quote_age_seconds": SECOND_NS,
+    "funding_guard_seconds": SECOND_NS,
+    "cooldown_seconds": SECOND_NS,
+    "end_of_run_minutes": MINUTE_NS,
+    "timeout_hours": HOUR_NS,
+    "initial_interval_hours": HOUR_NS,
+}
 AT_MOST_ONE = ("hedge_ratio", "size_fraction")
 ORDERED = (
     ("exit_basis_bps", "entry_basis_bps"),
@@ -175,5 +189,8 @@ def _converted(value: object, kind: object) -> object:
         except ArithmeticError:
             return value
     if kind is float and isinstance(value, (int, Decimal)):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return value
     return value

@@ -7,6 +7,10 @@ it captures. The rules are section 1 of the acceptance specification.
 It decides on a timer of its own and reads what the cache holds by then; positions are the cache's,
 too. What no cache knows, such as reason and basis of an entry, is put there before orders go out:
 with a cache database, a node that is started again goes on with its position.
+
+An order in its instruments that only the venue knows is taken for its own: so it finds what it had
+sent when it was killed. What is traded there by hand it adopts, too, and closes: keep an account
+for it alone.
 """
 
 import asyncio
@@ -41,7 +45,8 @@ class NautilusBasisCarryStrategyConfig(StrategyConfig, frozen=True):
     """`params` is a table for `BasisCarryParams`, whose size fraction `size_fraction` multiplies.
 
     Decisions are counted from `start_ns`, unset from the last midnight UTC; without `end_ns` it
-    never ends.
+    never ends. Unset, `external_order_claims` are all instruments; no two strategies of a node may
+    claim the same.
     """
 
     instrument_ids: tuple[InstrumentId, ...] = ()
@@ -61,6 +66,8 @@ class NautilusBasisCarryStrategy(Strategy):
 
     def __init__(self, config: NautilusBasisCarryStrategyConfig) -> None:
         super().__init__(config)
+        if config.external_order_claims is None:
+            self.external_order_claims.extend(config.instrument_ids)
         self.counts: Counter[str] = Counter()
         self._params = BasisCarryParams.from_mapping(config.params)
         self._fraction = self._params.size_fraction * config.size_fraction
@@ -77,7 +84,10 @@ class NautilusBasisCarryStrategy(Strategy):
             self._saved = self._remembered()
             for name, (spot, perp) in pairs_of(self.cache, self.config.instrument_ids).items():
                 fresh = Memory(params.initial_rate, params.initial_interval_hours)
-                self._symbols[name] = Symbol(spot, perp, self._saved.get(name, fresh))
+                symbol = Symbol(spot, perp, self._saved.get(name, fresh))
+                with localcontext(EXACT):
+                    symbol.resume(self.cache, self.id, params.interval_ns // 2)
+                self._symbols[name] = symbol
         except ValueError as error:
             self.log.error(f"{self.id} cannot trade: {error}")
             self.stop()
@@ -85,7 +95,6 @@ class NautilusBasisCarryStrategy(Strategy):
         for symbol in self._symbols.values():
             for instrument in symbol.instruments:
                 self._by_id[instrument.id] = symbol
-                symbol.orders += self.cache.orders(instrument_id=instrument.id, strategy_id=self.id)
                 self.subscribe_quote_ticks(instrument.id)
             self.subscribe_mark_prices(symbol.perp_id)
             self.subscribe_funding_rates(symbol.perp_id)
@@ -105,14 +114,11 @@ class NautilusBasisCarryStrategy(Strategy):
 
     def on_order_filled(self, event: OrderFilled) -> None:
         """Book a fill to the record that it was made for."""
-        symbol = self._by_id.get(event.instrument_id)
-        if symbol is None or (record := symbol.memory.record) is None:
-            return
-        with localcontext(EXACT):
-            amount = event.last_px.as_decimal() * event.last_qty.as_decimal()
-            record.book(amount, is_spot=event.instrument_id == symbol.spot_id, is_buy=event.is_buy)
-        self._is_unsaved = True
-        self._save()
+        if symbol := self._by_id.get(event.instrument_id):
+            with localcontext(EXACT):
+                symbol.book(event)
+            self._is_unsaved = True
+            self._save()
 
     def on_position_event(self, event: PositionEvent) -> None:
         """Have the position read again before the next decision."""

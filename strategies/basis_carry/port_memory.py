@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -44,7 +44,7 @@ class Memory:
     """What of a symbol has to survive a restart."""
 
     rate: float
-    interval_hours: int
+    interval_hours: Annotated[int, msgspec.Meta(ge=1)]
     record: Record | None = None
     dust: Decimal = ZERO  # what earlier exits could not sell
     flat_ns: int | None = None  # when the last record was found flat

@@ -1,12 +1,13 @@
 """A symbol as the Nautilus port sees it: two instruments, their quotes, what is held of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 from nautilus_trader.cache.base import CacheFacade
 from nautilus_trader.model.data import FundingRateUpdate, QuoteTick
 from nautilus_trader.model.enums import PositionSide
+from nautilus_trader.model.events import OrderFilled
 from nautilus_trader.model.identifiers import InstrumentId, StrategyId
 from nautilus_trader.model.instruments import CryptoPerpetual, CurrencyPair, Instrument
 from nautilus_trader.model.objects import FIXED_PRECISION
@@ -38,6 +39,61 @@ class Symbol:
         self.orders: list[Order] = []  # that were open when last looked at
         self._spot_quote: Any = None  # as of the last look
         self._perp_quote: Any = None
+
+    def resume(self, cache: CacheFacade, strategy_id: StrategyId, slack_ns: int) -> None:
+        """Take up orders that may still fill, and book anew what those of the record have filled.
+
+        Fills that a reconciliation finds come before the strategy runs, and nobody tells it. Orders
+        belong to the record from `slack_ns` before its time: a clock may have been set back.
+
+        Raises ValueError when these fills are not what Nautilus says is held: it writes an order,
+        then the position, and a kill in between loses the position for good.
+        """
+        orders: list[Order] = []
+        for instrument in self.instruments:
+            orders += cache.orders(instrument_id=instrument.id, strategy_id=strategy_id)
+        # One that a killed node has not sent any more stays initialized for ever.
+        self.orders = [order for order in orders if order.is_open or order.is_inflight]
+        if (record := self.memory.record) is None:
+            return
+        record.spot_cost = record.perp_proceeds = ZERO
+        filled = dict.fromkeys((self.spot_id, self.perp_id), ZERO)
+        for order in orders:
+            if order.ts_init >= record.ts_ns - slack_ns:
+                for event in order.events:
+                    if isinstance(event, OrderFilled):
+                        self.book(event)
+                        filled[event.instrument_id] += self._changed(event)
+        if record.quantity:  # an orphan's fills are of earlier orders
+            self._check_held(cache, strategy_id, filled)
+
+    def _changed(self, fill: OrderFilled) -> Decimal:
+        """Return by how much a fill changed the position: a fee in kind is taken out of it."""
+        signed = fill.last_qty.as_decimal() * (1 if fill.is_buy else -1)
+        fee = fill.commission
+        is_in_kind = fill.instrument_id == self.spot_id and (
+            fee.currency == self.instruments[0].base_currency
+        )
+        return signed - fee.as_decimal() if is_in_kind else signed
+
+    def _check_held(
+        self, cache: CacheFacade, strategy_id: StrategyId, filled: Mapping[InstrumentId, Decimal]
+    ) -> None:
+        self.refresh(cache, strategy_id)
+        legs = (self.spot_id, self.spot, self.pair.spot), (self.perp_id, self.perp, self.pair.perp)
+        for instrument_id, held, leg in legs:
+            if abs(filled[instrument_id] - held) >= leg.lot:  # fees in kind are rounded
+                raise ValueError(
+                    f"{instrument_id}: its fills come to {filled[instrument_id]}, Nautilus's cache "
+                    f"has {held}: a kill came between the two. Close both legs at the venue, then "
+                    "start with an empty database in cache.url"
+                )
+
+    def book(self, fill: OrderFilled) -> None:
+        """Add a fill to the record, if there is one."""
+        if record := self.memory.record:
+            amount = fill.last_px.as_decimal() * fill.last_qty.as_decimal()
+            record.book(amount, is_spot=fill.instrument_id == self.spot_id, is_buy=fill.is_buy)
 
     def look(self, cache: CacheFacade, oldest_ns: int) -> bool:
         """Take the last quotes; return whether there are two, and none from before `oldest_ns`."""

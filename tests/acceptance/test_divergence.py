@@ -42,6 +42,7 @@ SAME_ORDER: list[tuple[dict[str, Any], str, str]] = [
     ({"qty": D("240")}, "size", "quantity 240 and 245.07"),
     ({"qty": D("240"), "px": D(1)}, "size", "quantity 240 and 245.07"),
     ({"px": D("102.02"), "mid": D("102.01")}, "data", "the mid was 102.01 and 102"),
+    ({"mid": D("102.01")}, "data", "the mid was 102.01 and 102"),
     ({"px": D("102.02")}, "fill", "price 102.02 and 102.01"),
     ({"fee": D("24.99959071")}, "fee", "fee 24.99959071 and 24.9995907"),
 ]
@@ -122,8 +123,12 @@ def test_a_fill_at_no_decision_is_the_clock() -> None:
     early = replace(BASE, fills=(odd, *FILLS))
 
     assert first(early).cause == "clock"
-    stranger = replace(BASE, params={"interval_seconds": "often"})
-    assert divergence.first(replace(early, params=None), stranger).cause == "signal"  # type: ignore[union-attr]
+    wrong = ("often", "NaN", "sNaN", "Infinity", "-10", "1e999990")
+    unknown = [{"interval_seconds": each} for each in (*wrong, "0", "1e-30", "1e-999999")]
+    unknown += [{"offset_seconds": each} for each in wrong]
+    for params in unknown:
+        stranger = replace(BASE, params={"interval_seconds": "10", "offset_seconds": "5"} | params)
+        assert first(replace(early, params=None), stranger).cause == "signal"
 
 
 def test_a_whole_interval_late_is_a_signal() -> None:
@@ -145,6 +150,8 @@ def test_funding_alone_is_told_without_a_fill() -> None:
 
     assert (other.cause, other.a, other.symbol) == ("funding", None, "BTC")
     assert other.why == "BTC at 2025-07-02T00:00:00Z paid -5 and 5.0113735"
+    for name, said in (("position", "was on"), ("rate", "had rate"), ("mark", "had mark")):
+        assert f" {said} 9 and " in first(replace(BASE, funding=settled(**{name: D(9)}))).why
     assert lacking.why == "only B settled BTC at 2025-07-02T00:00:00Z"
 
 

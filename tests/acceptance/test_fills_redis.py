@@ -79,6 +79,72 @@ def test_made_up_fills_are_left_out_and_told(redis_server: RedisServer) -> None:
     assert said == ["exec:fills: 1 fills made up in reconciliation (provisional) are left out"]
 
 
+@pytest.mark.parametrize("first", ["0", "1"])
+def test_a_made_up_fill_that_is_told_again_gives_way(redis_server: RedisServer, first: str) -> None:
+    """A fill that reconciliation made up and the venue told, in either order, is the venue's."""
+    changes = {"0": {"provisional": "0"}, "1": {"provisional": "1", "price": "7"}}
+    second = {"0": "1", "1": "0"}[first]
+    for each in (first, second):
+        add(redis_server.client, entry(FILLS[0], 1, **changes[each]))
+    said: list[str] = []
+
+    found = fills_redis.read(address(redis_server.url), tell=said.append)
+
+    assert (found, said) == (bare(FILLS[0]), [])
+
+
+def test_two_strategies_are_not_mixed(redis_server: RedisServer) -> None:
+    """Both are named; the one that is chosen, even one without a name, is taken alone."""
+    add(redis_server.client, entry(FILLS[0], 1))
+    add(redis_server.client, entry(FILLS[1], 2, strategy_id="OTHER-001"))
+
+    with pytest.raises(FillsError) as error:
+        read(redis_server)
+
+    said = str(error.value)
+    assert "fills of 2 strategy_ids would be mixed; there are: CARRY-001 OTHER-001" in said
+    assert "choose by --strategy-id, in a URL by ?strategy_id=" in said
+    mine = address(redis_server.url, strategies=["CARRY-001"])
+    assert fills_redis.read(mine, tell=str) == bare(FILLS[0])
+    theirs = address(f"{redis_server.url}?strategy_id=OTHER-001")
+    assert fills_redis.read(theirs, tell=str) == bare(FILLS[1])
+
+
+def test_another_strategys_market_is_no_problem_of_ours(redis_server: RedisServer) -> None:
+    """What it trades need not be in the dataset, nor fit in a result."""
+    add(redis_server.client, entry(FILLS[0], 1))
+    add(redis_server.client, entry(FILLS[1], 2, strategy_id="X-1", symbol="DOGE", multiplier="10"))
+    mine = address(redis_server.url, strategies=["CARRY-001"])
+
+    assert fills_redis.read(mine, dataset().instruments, tell=str) == bare(FILLS[0])
+
+
+def test_two_accounts_of_one_leg_are_not_mixed(redis_server: RedisServer) -> None:
+    """Each leg in an account of its own is one run; a leg in two is not, unless both are chosen."""
+    spot = next(fill for fill in FILLS if fill.leg == "spot")
+    perp = next(fill for fill in FILLS if fill.leg == "perp")
+    for number, (fill, account) in enumerate([(spot, "A"), (perp, "B")]):
+        add(redis_server.client, entry(fill, number, account=account))
+    assert read(redis_server) == bare(*sorted((spot, perp), key=lambda fill: fill.ts))
+    add(redis_server.client, entry(spot, 3, account="C"))
+
+    with pytest.raises(FillsError, match="fills of 2 accounts would be mixed; there are: A B C"):
+        read(redis_server)
+
+    for accounts, count in ((["A", "B"], 2), (["C"], 1), (["A", "C"], 2)):
+        place = address(redis_server.url, accounts=accounts)
+        assert len(fills_redis.read(place, tell=str)) == count
+
+
+def test_a_choice_that_is_not_there_is_refused(redis_server: RedisServer) -> None:
+    """A mistyped strategy or account is no run without fills; those that are there are named."""
+    publish(redis_server.client, FILLS[:1])
+
+    for chosen in ({"strategies": ["CARY-001"]}, {"accounts": ["X"]}):
+        with pytest.raises(FillsError, match=r"no fill has .* (CARY-001|X); there are: "):
+            fills_redis.read(address(redis_server.url, **chosen), tell=str)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -129,6 +195,17 @@ def test_refused_orders_of_the_run_are_counted(redis_server: RedisServer) -> Non
     assert fills_redis.refused(place, START, END, str) == {"denied": 1, "rejected": 0}
 
 
+def test_refused_orders_of_others_are_not_counted(redis_server: RedisServer) -> None:
+    """Another strategy's, another account's; an order denied before it had an account is ours."""
+    for strategy, account in (("S", "A"), ("S", ""), ("S", "B"), ("T", "A")):
+        told = {"status": "denied", "ts_ns": str(START)}
+        told |= {"strategy_id": strategy, "account": account}
+        redis_server.client.xadd("exec:orders", told)  # type: ignore[arg-type]
+    place = address(redis_server.url, strategies=["S"], accounts=["A"])
+
+    assert fills_redis.refused(place, START, END, str) == {"denied": 2, "rejected": 0}
+
+
 def test_an_unusable_order_entry_is_refused(redis_server: RedisServer) -> None:
     """A denied order without a time may belong to the run or not."""
     redis_server.client.xadd("exec:orders", {"status": "denied"})
@@ -168,10 +245,11 @@ def test_a_wrong_url_is_refused_without_its_password(url: str, said: str) -> Non
     assert "secret" not in str(error.value)
 
 
-def test_a_url_may_name_the_prefix() -> None:
-    """?prefix= is ours; the rest is redis-py's, and a password is not shown."""
-    found = address("redis://user:secret@host:7000/2?prefix=shadow:&protocol=3")
+def test_a_url_may_name_whose_fills_are_taken() -> None:
+    """?prefix=, ?strategy_id= and ?account= are ours; the rest is redis-py's, and a password is
+    not shown. What is given beside the URL comes first."""
+    url = "redis://user:secret@host:7000/2?prefix=shadow:&protocol=3&strategy_id=S&account=A"
+    plain = ("redis://user:secret@host:7000/2?protocol=3", "shadow:", "redis://host:7000/2")
 
-    assert found == (
-        "redis://user:secret@host:7000/2?protocol=3", "shadow:", "redis://host:7000/2",
-    )  # fmt: skip
+    assert address(f"{url}&account=B") == (*plain, ("S",), ("A", "B"))
+    assert address(url, strategies=["T"], accounts=["C"]) == (*plain, ("T",), ("C",))

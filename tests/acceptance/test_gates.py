@@ -126,6 +126,21 @@ def test_fills_are_equal_in_all_but_fee_mid_and_reason(change: dict[str, Any]) -
     assert gate("fills", same, BASE).passed is True
 
 
+def test_equal_fills_have_equal_mids() -> None:
+    """A mid of another market counts, and is named; a fill without one is not judged."""
+    assert BASE.fills is not None
+    other = with_fill(BASE, 2, mid=BASE.fills[2].px)
+
+    found = gate("fill_mids", other, BASE)
+
+    assert (found.measured, found.passed) == (1, False)
+    assert found.why == "first: BTC spot BUY 244.5 at 2025-07-01T23:51:15Z: 101.01 and 101"
+    assert gate("fill_mids", other, BASE, "ETH").passed is True
+    for a, b in ((with_fill(BASE, 2, mid=None), BASE), (BASE, with_fill(BASE, 2, mid=None))):
+        assert gate("fill_mids", a, b).passed is None
+        assert "does not state the mid of every fill" in gate("fill_mids", a, b).why
+
+
 def test_a_fill_that_is_there_twice_counts_twice() -> None:
     """Fills are counted, not only looked up; their order is not compared."""
     assert BASE.fills is not None
@@ -178,8 +193,10 @@ def test_a_symbol_fails_where_the_total_does_not(
 
 def test_a_strategys_own_limit_is_the_one_that_holds() -> None:
     """The gate says what was allowed, from the tolerances that it is given."""
-    wide = TOLERANCES | {"pnl": Tolerance("pnl", "contract", "%", 5.0, True, "wide")}
+    wide = TOLERANCES | {"pnl": Tolerance("pnl", "contract", "%", 5.0, True, "wide", "wider")}
 
     found = gates.judge(stated(net=104), stated(net=100, turnover=1), wide, "contract")
 
-    assert [(each.allowed, each.passed) for each in found if each.name == "pnl"] == [(5, True)] * 2
+    pnl = [each for each in found if each.name == "pnl"]
+    assert [(each.allowed, each.passed) for each in pnl] == [(5, True)] * 2
+    assert all(each.why.endswith("(net PnL); wider") for each in pnl)

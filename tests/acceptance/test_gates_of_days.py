@@ -16,7 +16,7 @@ BASE = result()
 
 def settled(*amounts: str, first: int = 0) -> Record:
     events = tuple(
-        Settlement(first + ts, "BTC", D(1), D(1), D(1), D(amount))
+        Settlement(first + ts, "BTC", -D(amount), D(1), D(1), D(amount))
         for ts, amount in enumerate(amounts)
     )
     return replace(stated(), funding=events)
@@ -32,6 +32,40 @@ def test_each_settlement_is_compared() -> None:
     # Errors that cancel are two errors.
     assert gate("funding_amounts", settled("1.1", "1.9"), settled("1", "2")).measured == 0.1
     assert gate("funding_amounts", settled("1"), settled("1", first=5)).passed is None
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(
+    ("name", "told"), [("position", "-1 and 2"), ("rate", "1 and 2"), ("mark", "1 and 2")]
+)
+def test_a_settlement_is_on_one_position_at_one_rate_and_mark(
+    name: str, told: str, swapped: bool
+) -> None:
+    """With equal amounts it is another settlement all the same, and its amount does not follow."""
+    good = settled("1", "1")
+    assert good.funding is not None
+    odd = replace(good, funding=(good.funding[0], replace(good.funding[1], **{name: D(2)})))
+    pair = (odd, good) if swapped else (good, odd)
+
+    events, amounts = (gate(f"funding_{what}", *pair) for what in ("events", "amounts"))
+
+    assert (events.measured, events.passed) == (1, False)
+    there, back = told.split(" and ")
+    told = f"{back} and {there}" if swapped else told
+    assert events.why == (
+        f"2 in both; first that differs: BTC at 1970-01-01T00:00:00.000000001Z: {name} {told}"
+    )
+    assert amounts.passed is False
+    assert f"({'A' if swapped else 'B'} and -position*mark*rate)" in amounts.why
+
+
+def test_both_may_not_have_the_same_wrong_amount() -> None:
+    """Equal settlements whose amounts have the wrong sign, or are a millionth off, fail."""
+    right = settled("0.3")
+    assert right.funding is not None
+    for amount, passed in (("-0.3", False), ("0.3000011", False), ("0.30000001", True)):
+        wrong = replace(right, funding=(replace(right.funding[0], amount=D(amount)),))
+        assert gate("funding_amounts", wrong, wrong).passed is passed
 
 
 def with_days(*rows: dict[str, Any]) -> Record:
@@ -133,6 +167,19 @@ def test_curves_of_other_times_fail() -> None:
     assert gate("equity", replace(b, equity=b.equity[1:]), b).passed is True
 
 
+@pytest.mark.parametrize("gross", ["NaN", "sNaN", "Infinity", "-1", "0", "1e999999", "much"])
+def test_a_gross_that_is_no_number_is_no_room(gross: str) -> None:
+    """The curve is not judged against it."""
+    a, b = curve("1000"), curve("1")
+    a, b = replace(a, params=None), replace(b, params={"max_gross": gross, "equity": "5000"})
+
+    found = gate("equity", a, b)
+
+    assert (found.passed, found.why) == (
+        None, "max_gross and equity of params are no numbers above 0"
+    )  # fmt: skip
+
+
 def test_turnover_is_equal_to_a_billionth() -> None:
     """Relative to the larger one."""
     b = stated(turnover="1000000000")
@@ -154,6 +201,20 @@ def test_all_events_are_processed(fed: int, processed: int, off: int) -> None:
     found = gate("events", made(fed, processed), made(9, 9))
 
     assert (found.measured, found.passed) == (off, off == 0)
+
+
+def test_orders_without_fills_are_counted() -> None:
+    """As many orders were sent, where both say how many."""
+
+    def made(orders: int | None) -> Record:
+        return replace(stated(), run=Run(orders=orders))
+
+    assert gate("orders", made(3), made(3)).passed is True
+    assert (gate("orders", made(4), made(3)).measured, gate("orders", made(4), made(3)).why) == (
+        1,
+        "4 and 3",
+    )
+    assert gate("orders", made(None), made(3)).passed is None
 
 
 def test_counts_are_equal_name_by_name() -> None:

@@ -142,7 +142,7 @@ def test_shadow_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     [
         (["compare", "none.json", "none.json"], "none.json: cannot be read"),
         (["compare", "{good}", "{good}", "--tolerances", "none.toml"], "none.toml: cannot be read"),
-        (["compare", "{good}", "{good}", "--output", "{good}"], "File exists"),
+        (["compare", "{good}", "{good}", "--output", "{good}"], "Not a directory"),
         (["run", "legacy", "--dataset", "none/spot.parquet"], "none: does not exist"),
         (["run", "legacy", "--dataset", "{data}", "--params", "{good}"], "a.json: "),
         (["run", "legacy", "--dataset", "{data}", "--symbols", "XRP"], "XRP"),
@@ -219,6 +219,25 @@ def test_an_interrupt_ends_quietly(tmp_path: Path) -> None:
     assert (process.returncode, err) == (130, b"")
 
 
+def test_an_interrupt_while_it_is_loaded_ends_quietly(tmp_path: Path) -> None:
+    """Ctrl-C while the packages are imported, seconds on a busy machine: no traceback either."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "numpy.py").write_text(f"open({str(pipe)!r}).read()")  # the import waits
+    settings = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    words = [sys.executable, "-m", "acceptance", "schema"]
+    with subprocess.Popen(words, cwd=ROOT, env=settings, stderr=subprocess.PIPE) as process:
+        try:
+            writer = eventually(lambda: opened(pipe), "somebody imports the pipe")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    os.close(writer[0])
+
+    assert (process.returncode, err) == (-signal.SIGINT, b"")
+
+
 def opened(pipe: Path) -> list[int]:
     """Return a descriptor to write to the pipe, none while nobody reads it."""
     try:
@@ -234,3 +253,17 @@ def test_size_fraction_must_be_above_zero(capsys: pytest.CaptureFixture[str]) ->
             main(["shadow", "a", "b", f"--size-fraction={text}"])
         assert f"{text!r} is no number above 0" in capsys.readouterr().err
     assert Decimal("0.1") == Decimal(1) / 10
+
+
+def test_a_report_does_not_outlive_what_it_was_of(tmp_path: Path) -> None:
+    """When a result cannot be read, no earlier report is left to be taken for its own."""
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    assert compared(tmp_path, result(), result()) == 0
+    (folder,) = {path.parent for path in tmp_path.rglob("comparison.json")}
+    words = ["compare", str(broken), str(broken), "--output", str(folder)]
+
+    assert main(words) == 2
+
+    assert [path.name for path in folder.glob("report.*")] == []
+    assert not (folder / "comparison.json").exists()

@@ -9,7 +9,7 @@ import pytest
 
 from acceptance import record
 from acceptance.__main__ import main
-from tests.acceptance.fills_rig import publish, small, write_csv
+from tests.acceptance.fills_rig import add, entry, publish, small, write_csv
 from tests.bridge.processes import ROOT
 from tests.servers import RedisServer
 
@@ -91,6 +91,26 @@ def test_fills_of_a_stream_pass_as_the_run_they_are_of(
     assert (made.program, made.run.denied, made.run.rejected) == ("ours", 0, 0)
     words = ["compare", str(ours), str(legacy), "--output", str(folder / "out")]
     assert main([*words, "--tier", "contract"]) == 0
+
+
+def test_one_strategy_is_chosen_among_several(
+    folder: Path, legacy: Path, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two in one stream end with 2; --strategy-id and --account take what one did in its own."""
+    fills = record.load(legacy).fills or ()
+    publish(redis_server.client, fills[:4], account="A")
+    for number, fill in enumerate(fills[4:6], 5):
+        other = entry(fill, number, strategy_id="OTHER-001", account="B")
+        add(redis_server.client, other)
+    words = ["from-redis", redis_server.url, "--output", str(folder / "one.json")]
+
+    assert main(words) == 2
+    assert "CARRY-001 OTHER-001" in capsys.readouterr().err
+    for more in (["--strategy-id", "OTHER-001"], ["--strategy-id", "OTHER-001", "--account", "B"]):
+        assert main([*words, *more]) == 0
+        assert record.load(folder / "one.json").run.fills == 2
+    assert main([*words, *more[:2], "--account", "A"]) == 2
+    assert "no fill has account A; there are: B" in capsys.readouterr().err
 
 
 def test_without_a_dataset_the_days_of_the_fills_are_the_run(folder: Path, legacy: Path) -> None:

@@ -241,3 +241,12 @@ def test_a_result_without_a_curve_is_reported_all_the_same() -> None:
     assert (
         "A - B" not in Page(html(judged(bare, bare))).text.partition("Equity")[2].split("PnL in")[0]
     )
+
+
+def test_a_limit_that_was_widened_is_told_of_in_the_table() -> None:
+    """A gate that passes says so in its line when its limit is wider than ours."""
+    why = "wider than the limit of tolerances.toml, at most 0.05"
+    gate = Gate("pnl", "contract", "total", "%", 0.06, 0.1, True, why)
+    found = replace(judged(result(), result()), gates=(gate,))
+
+    assert why in report_text.terminal(report(found))

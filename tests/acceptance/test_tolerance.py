@@ -15,6 +15,7 @@ SPEC = {
     "slippage": (1.0, True),
     "fills": (0.0, True),
     "fill_fees": (1e-8, False),
+    "fill_mids": (0.0, True),
     "funding_events": (0.0, True),
     "funding_amounts": (1e-6, True),
     "fees_by_day": (1e-6, True),
@@ -26,6 +27,7 @@ SPEC = {
     "sharpe": (1e-6, True),
     "turnover": (1e-9, True),
     "events": (0.0, True),
+    "orders": (0.0, True),
     "counts": (0.0, True),
     "inputs": (0.0, True),
 }
@@ -85,6 +87,8 @@ PNL = '[default.pnl]\nunit = "%"\nat_most = 0.05\n'
         (PNL, PNL.replace("0.05", "nan"), "default.pnl.at_most is nan, expected a number from 0"),
         (PNL, PNL.replace("0.05", "inf"), "default.pnl.at_most is inf, expected a number from 0"),
         (PNL, PNL.replace("0.05", "-1"), "default.pnl.at_most is -1, expected a number from 0"),
+        (PNL, PNL.replace("0.05", "1" + 400 * "0"), "0, expected a number from 0"),
+        (PNL, PNL.replace("0.05", "0x1" + 5000 * "0"), "limit (4300 digits)"),
         (PNL, PNL.replace("0.05", "true"), "default.pnl.at_most is True, expected a number"),
         (PNL, PNL.replace("0.05", '"1"'), "default.pnl.at_most is '1', expected a number"),
         (PNL, PNL.replace("at_most = 0.05", "below = 0"), "default.pnl.below is 0, which nothing"),
@@ -93,6 +97,7 @@ PNL = '[default.pnl]\nunit = "%"\nat_most = 0.05\n'
         ('reason = "published; implementation shortfall with fees"', "",
          "default.is_net.reason is None, expected why"),
         (PNL, PNL + "x\n", "not a TOML file"),
+        (PNL, PNL + "x = " + 20_000 * "[", "not a TOML file"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -102,6 +107,23 @@ def test_a_wrong_file_is_refused(tmp_path: Path, old: str, new: str, message: st
 
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{tmp_path}/tolerances.toml: ")
+
+
+def test_a_limit_that_is_wider_than_ours_says_so(tmp_path: Path) -> None:
+    """Of each gate, of a strategy's own too; what is equal or narrower has no note."""
+    own = '[strategy.grid.fill_fees]\nunit = "USDT"\nat_most = 1e-8\nreason = "rounded otherwise"\n'
+    path = changed(tmp_path, PNL, PNL.replace("0.05", "0.06"))
+    path.write_text(path.read_text().replace("at_most = 0.5\n", "at_most = 0.4\n") + own)
+
+    loaded = tolerance.load(path)
+
+    notes = {name: row.note for name, row in loaded.of("grid").items() if row.note}
+    assert notes == {
+        "pnl": "wider than the limit of tolerances.toml, at most 0.05",
+        "fill_fees": "wider than the limit of tolerances.toml, below 1e-08",
+    }
+    assert not loaded.default["fill_fees"].note
+    assert not any(row.note for row in tolerance.load().default.values())
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

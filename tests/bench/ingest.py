@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from integrations.binance.columns import Columns
 from integrations.binance.dataset import Integers, Trades
-from integrations.binance.ingest import Job, find_jobs, ingest, open_journal
+from integrations.binance.ingest import Job, find_jobs, ingest
 from integrations.binance.instruments import read_instruments
+from integrations.binance.journal import open_journal
 from integrations.binance.manifest import Instrument
 from integrations.nautilus import catalog
 from integrations.nautilus.replay import instrument_of
@@ -74,12 +75,15 @@ def _seconds(jobs: Sequence[Job], root: Path) -> float:
     """Return how long it takes to ingest the files into a fresh catalog."""
     instrument = instrument_of(jobs[0].instrument)
 
-    def write(_: Instrument, columns: Columns, ts_init: Integers) -> Path | None:
-        return catalog.write(root, instrument, columns, ts_init)
+    def target(_: Instrument, columns: Columns, ts_init: Integers) -> Path:
+        return catalog.target_of(root, instrument, columns, ts_init)
+
+    def write(_: Instrument, columns: Columns, ts_init: Integers) -> None:
+        catalog.write(root, instrument, columns, ts_init)
 
     start = time.perf_counter()
     with open_journal(root) as journal:
-        for outcome in ingest(jobs, journal, write):
+        for outcome in ingest(jobs, journal, target, write):
             if outcome.refused:
                 raise RuntimeError(outcome.refused)
     return time.perf_counter() - start

@@ -180,9 +180,9 @@ def test_a_file_without_rows(tmp_path, text):
 
 def test_numbers_never_go_through_float(tmp_path):
     """Sixteen digits and more stay as they are written; trailing zeros are no decimals."""
-    row = f"7,90071992547409.93000000,0.00100000,1,{DAY_MS},false\n"
+    row = f"7,900719925474.09930000,0.00100000,1,{DAY_MS},false\n"
 
-    found = only(put(tmp_path, "BTCUSDT-trades-2025-07-01.csv", row))
+    found = only(put(tmp_path, "BTCUSDT-trades-2025-07-01.csv", row), instrument("0.0001"))
 
     assert found["price"] == [9_007_199_254_740_993]
 

@@ -43,6 +43,8 @@ def line_of(**changed: str) -> str:
         ({"time": "soon"}, "column time: 'soon' is not a number"),
         ({"is_buyer_maker": "maybe"}, "column is_buyer_maker: maybe is unknown; expected true, fa"),
         ({"id": "x1"}, "column id: 'x1' is not a number"),
+        ({"price": "17014118346046.01"}, "17014118346046.01 is more than the 17014118346046 that"),
+        ({"qty": "34028236692093.00001"}, "34028236692093.00001 is more than the 34028236692093"),
     ],
 )
 def test_a_value_that_does_not_fit(tmp_path, header, changed, said):
@@ -139,6 +141,28 @@ def test_funding_far_from_the_hour(tmp_path):
     assert "is more than a minute from a full hour" in refusal(path)
 
 
+def test_two_rows_of_one_settlement(tmp_path):
+    """Both would be paid."""
+    rows = [f"{DAY_MS + late},8,0.0001" for late in (0, 16)]
+    text = "\n".join(["calc_time,funding_interval_hours,last_funding_rate", *rows, ""])
+    path = put(tmp_path, "BTCUSDT-fundingRate-2025-07.csv", text)
+
+    assert refusal(path) == (
+        f"line 3, column calc_time: {DAY_MS + 16} is of the same settlement as the row before; "
+        "drop one of them"
+    )
+
+
+@pytest.mark.parametrize("time", ["1969-12-31 23:01:00", "1969-12-31 23:59:59.999999"])
+def test_a_time_before_1970(tmp_path, time):
+    """The catalog counts from there."""
+    text = f"timestamp,open,high,low,close,volume\n{time},1,1,1,1,1\n"
+
+    message = refusal(put(tmp_path, "BTCUSDT-1m.csv", text))
+
+    assert message == f"line 2, column timestamp: {time} is before 1970; drop or repair the row"
+
+
 def test_two_symbols_in_a_file(tmp_path):
     """One file is of one instrument."""
     text = f"timestamp,symbol,price,amount,side\n{DAY_MS},A,1,1,buy\n{DAY_MS},B,1,1,buy\n"
@@ -164,6 +188,30 @@ def test_floats_that_are_not_exact(tmp_path, price, said):
     pq.write_table(pa.table(content | {"side": ["buy"] * 2}), path)
 
     assert refusal(path).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("price", ["1.01", "x"], "x has more decimals than its instrument (2), is too large or no"),
+        ("price", ["1.01", "1e40"], "1e40 has more decimals than its instrument (2), is too large"),
+        ("price", [1.01, 2e13], "20000000000000.0 is more than the 17014118346046 that Nautil"),
+        ("id", pa.array([1, 2**63], pa.uint64()), f"{2**63} is no integer of 64 bits"),
+        (
+            "timestamp",
+            pa.array([DAY_MS, 2**63], pa.uint64()),
+            f"{2**63} has another unit than the file's first row",
+        ),
+    ],
+)
+def test_parquet_of_other_types(tmp_path, column, values, said):
+    """Text and unsigned integers: the row and the column are named."""
+    path = tmp_path / "BTCUSDT.parquet"
+    content = {"timestamp": [DAY_MS] * 2, "price": [1.01] * 2, "qty": [1.0] * 2}
+    content |= {"side": ["buy"] * 2, "id": [1, 2], column: values}
+    pq.write_table(pa.table(content), path)
+
+    assert refusal(path).startswith(f"row 1, column {column}: {said}")
 
 
 def test_floats_within_a_millionth_of_a_unit(tmp_path):

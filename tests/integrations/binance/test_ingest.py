@@ -9,9 +9,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from nautilus_trader.model.data import Bar, FundingRateUpdate, MarkPriceUpdate, QuoteTick
+from nautilus_trader.model.data import (
+    Bar,
+    FundingRateUpdate,
+    MarkPriceUpdate,
+    QuoteTick,
+    TradeTick,
+)
+from nautilus_trader.model.objects import PRICE_MAX, QUANTITY_MAX
 
-from integrations.binance import dumps
+from integrations.binance import dumps, exact
 from tests.integrations.binance.dump_files import DAY_MS, put, trades
 from tests.integrations.binance.ingest_rig import Ingest
 
@@ -160,7 +167,8 @@ def test_an_unknown_symbol(ingest):
 
 def test_instruments_of_the_user(ingest, tmp_path):
     """The example of the message is a file that works; a broken one says what is wrong."""
-    put(ingest.source, "DOGEUSDT-trades-2025-07-01.csv", "1,0.17001,3,0.51,1751328000000,True\n")
+    row = f"1,0.17001,3,0.51,{US},True,True\n"
+    put(ingest.source, "DOGEUSDT-trades-2025-07-01.csv", row)
     ingest(symbols="DOGEUSDT")
     example = ingest.err[ingest.err.index("[{") : ingest.err.index("}]") + 2]
     table = tmp_path / "instruments.json"
@@ -249,6 +257,17 @@ def test_nothing_to_ingest(ingest):
     """Usage: how files must be named."""
     assert ingest() == 2
     assert "no file of BTCUSDT was found; name them as" in ingest.err
+
+
+def test_the_largest_numbers(ingest):
+    """Nautilus reads them back; what is above them would end the process that reads it."""
+    row = "1,{0},{1},1.5,{2},True,True\n"
+    put(ingest.source, DAY_1, row.format("17014118346046.00", "34028236692093.00000", US))
+
+    assert ingest() == 0
+    (tick,) = ingest.reader.query(TradeTick)
+    assert (str(tick.price), str(tick.size)) == ("17014118346046.00", "34028236692093.00000")
+    assert (exact.PRICE_MAX, exact.QUANTITY_MAX) == (PRICE_MAX, QUANTITY_MAX)
 
 
 def test_a_catalog_that_cannot_be_written(ingest):

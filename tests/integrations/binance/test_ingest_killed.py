@@ -78,16 +78,21 @@ class Killed(BaseException):
     """Nothing is done after it, as after kill -9; only the lock is gone."""
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_killed_around_each_write(tmp_path, capsys, monkeypatch, moment, number):
-    """Between a chunk and its line in the journal, on either side of it."""
+NAME = "BTCUSDT-trades-2025-07-01.csv"
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    """A file of three chunks."""
     monkeypatch.setitem(chunks.__kwdefaults__, "limit", 10)
-    run = Ingest(tmp_path, capsys)
-    put(run.source, "BTCUSDT-trades-2025-07-01.csv", trades([DAY_MS * 1000 + n for n in range(25)]))
-    assert run() == 0
-    undisturbed = run.files()
-    run.catalog, calls, write = tmp_path / "disturbed", [], catalog.write
+    ingest = Ingest(tmp_path, capsys)
+    put(ingest.source, NAME, trades([DAY_MS * 1000 + n for n in range(25)]))
+    return ingest
+
+
+def kill(run: Ingest, monkeypatch: pytest.MonkeyPatch, moment: str, number: int) -> None:
+    """Let a run end before or after a write."""
+    calls, write = [], catalog.write
 
     def dying(*arguments):
         calls.append(arguments)
@@ -102,7 +107,31 @@ def test_killed_around_each_write(tmp_path, capsys, monkeypatch, moment, number)
         patched.setattr(catalog, "write", dying)
         with pytest.raises(Killed):
             run()
-    assert run() == 0
 
+
+AROUND = pytest.mark.parametrize(
+    ("moment", "number"), [(moment, n) for moment in ("before", "after") for n in (1, 2, 3)]
+)
+
+
+@AROUND
+def test_killed_around_each_write(run, tmp_path, monkeypatch, moment, number):
+    """Between a chunk and its line in the journal, on either side of it."""
+    assert run() == 0
+    undisturbed = run.files()
+    run.catalog = tmp_path / "disturbed"
+    kill(run, monkeypatch, moment, number)
+
+    assert run() == 0
     assert run.files() == undisturbed
     assert [line["rows"] for line in run.journal()] == [10, 20, 25, 25]
+
+
+@AROUND
+def test_killed_and_replaced(run, monkeypatch, moment, number):
+    """The same day with other rows: whatever was written is in nobody's way."""
+    kill(run, monkeypatch, moment, number)
+    put(run.source, NAME, trades([DAY_MS * 1000 + n for n in range(25)], first_id=101))
+
+    assert run() == 0
+    assert run.ids == [*range(101, 126)]

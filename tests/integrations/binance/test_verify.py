@@ -1,5 +1,7 @@
 """`verify` counts what is wrong with files, says where the first problem is, and exits 1."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from integrations.binance.__main__ import main
@@ -62,9 +64,30 @@ def test_unsorted_rows_and_lost_decimals(tmp_path, capsys):
     assert (code, problems(table["BTCUSDT-trades-1.csv"])) == (1, {"unsorted": 1, "precision": 1})
 
 
+def test_numbers_that_no_catalog_holds(tmp_path, capsys):
+    """Text that is none, and a size above Nautilus's largest."""
+    pq.write_table(
+        pa.table(
+            {
+                "timestamp": [US, US + 1, US + 2],
+                "price": ["1.01", "x", "1.01"],
+                "qty": ["1", "1", "34028236692093.1"],
+                "side": ["buy"] * 3,
+            }
+        ),
+        tmp_path / "BTCUSDT.parquet",
+    )
+
+    code, table, said = found(tmp_path, capsys)
+
+    assert (code, problems(table["BTCUSDT.parquet"])) == (1, {"precision": 2})
+    assert "row 1, column price has more decimals" in said[0]
+    assert said[0].endswith("is too large or no number")
+
+
 def kline(minute: int, prices: str = "100,102,99,101", volume: str = "5") -> str:
-    opened = DAY_MS + minute * 60_000
-    return f"{opened},{prices},{volume},{opened + 59_999},0,0,0,0,0\n"
+    opened = US + minute * 60_000_000
+    return f"{opened},{prices},{volume},{opened + 59_999_999},0,0,0,0,0\n"
 
 
 def test_candles(tmp_path, capsys):
@@ -82,11 +105,11 @@ def test_candles(tmp_path, capsys):
 
 def test_quotes(tmp_path, capsys):
     """More than a minute of silence; a row like the one before."""
-    row = "1,100.00,1,100.01,1,{0},{0}\n"
+    row = "1,100.0,1,100.1,1,{0},{0}\n"
     text = "".join(row.format(DAY_MS + ms) for ms in (0, 0, 60_000, 120_001))
     put(tmp_path, "BTCUSDT-bookTicker-2025-07-01.csv", text)
 
-    code, table, _ = found(tmp_path, capsys)
+    code, table, _ = found(tmp_path, capsys, "--market", "futures")
 
     assert code == 1
     assert problems(table["BTCUSDT-bookTicker-2025-07-01.csv"]) == {"gaps": 1, "duplicates": 1}

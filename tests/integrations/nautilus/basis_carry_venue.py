@@ -1,7 +1,9 @@
 """A venue for whole daemons: it fills at the touch, takes spot fees in kind, and remembers.
 
-What it owes stands in a file of its own, written before the node is told: it outlives a daemon that
-is killed. Name `basis_carry_venue:Factory` of this folder as node.exec_client.
+What it owes and what it has filled stands in files of its own, written before the node is told: it
+outlives a daemon that is killed. Name `basis_carry_venue:Factory` of this folder as
+node.exec_client. A file `<venue>.hangs` in its folder has it hang at the next order: in front of it
+when the file says "unsent", with the order filled and the node not told when it says "untold".
 """
 
 import asyncio
@@ -12,14 +14,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from nautilus_trader.core.uuid import UUID4
-from nautilus_trader.execution.reports import PositionStatusReport
+from nautilus_trader.execution.reports import (
+    FillReport,
+    OrderStatusReport,
+    PositionStatusReport,
+)
 from nautilus_trader.live.config import LiveExecClientConfig
 from nautilus_trader.live.factories import LiveExecClientFactory
 from nautilus_trader.model.currencies import Currency
-from nautilus_trader.model.enums import LiquiditySide, PositionSide
-from nautilus_trader.model.identifiers import InstrumentId, TradeId
+from nautilus_trader.model.enums import (
+    LiquiditySide,
+    OrderSide,
+    OrderStatus,
+    OrderType,
+    PositionSide,
+    TimeInForce,
+)
+from nautilus_trader.model.identifiers import ClientOrderId, InstrumentId, TradeId
 from nautilus_trader.model.instruments import CurrencyPair
-from nautilus_trader.model.objects import AccountBalance, Money, Quantity
+from nautilus_trader.model.objects import AccountBalance, Money, Price, Quantity
 
 from tests.integrations.nautilus.standin import Standin, _names
 
@@ -33,18 +46,43 @@ class CarryVenue(Standin):
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, **parts: Any) -> None:
         super().__init__(loop, name, **parts)
         self._file = Path(os.environ[FOLDER], f"{name}.json")
+        self._hangs = self._file.with_suffix(".hangs")
         self._held = {"USDT": "1000000"}
-        self._trades = 0
+        self._filled: list[dict[str, str]] = []
         if self._file.exists():
-            self._held, self._trades = json.loads(self._file.read_text())
+            self._held, self._filled = json.loads(self._file.read_text())
 
     async def _connect(self) -> None:
         self._tell_balances()
         await self._await_account_registered()
 
+    async def _submit_order(self, command: Any) -> None:
+        order = command.order
+        if not self._hangs.exists():
+            self.generate_order_submitted(*_names(order), self._now_ns())
+            self._take(order)
+            return
+        if self._hangs.read_text() == "untold":
+            self._fill(order)
+        await asyncio.Event().wait()
+
     def _take(self, order: Any) -> None:
-        self.submits.append(order.client_order_id)
-        self.generate_order_submitted(*_names(order), self._now_ns())
+        fill = self._fill(order)
+        if fill is None:
+            self.reject(order, "Account has insufficient balance for requested action.")
+            return
+        venue_order_id = self._venue_order_id(order.client_order_id)
+        self.generate_order_accepted(*_names(order), venue_order_id, self._now_ns())
+        self.generate_order_filled(
+            *(*_names(order), venue_order_id, None, TradeId(fill["trade"]), order.side),
+            *(order.order_type, order.quantity, Price.from_str(fill["price"])),
+            *(self._cache.instrument(order.instrument_id).quote_currency,),
+            *(Money.from_str(fill["fee"]), LiquiditySide.TAKER, self._now_ns()),
+        )
+        self._tell_balances()
+
+    def _fill(self, order: Any) -> dict[str, str] | None:
+        """Fill an order and write it down; None when there is not enough to be sold."""
         quote = self._cache.quote_tick(order.instrument_id)
         instrument = self._cache.instrument(order.instrument_id)
         price = quote.ask_price if order.is_buy else quote.bid_price
@@ -55,19 +93,23 @@ class CarryVenue(Standin):
             fee = Money.from_str(f"{amount} {instrument.base_currency}")
             signed -= amount
         elif isinstance(instrument, CurrencyPair) and -signed > self._holds(order.instrument_id):
-            self.reject(order, "Account has insufficient balance for requested action.")
-            return
+            return None
         self._add(order.instrument_id, signed)
-        self._trades += 1
-        self._file.write_text(json.dumps([self._held, self._trades]))
-        venue_order_id = self._venue_order_id(order.client_order_id)
-        self.generate_order_accepted(*_names(order), venue_order_id, self._now_ns())
-        self.generate_order_filled(
-            *(*_names(order), venue_order_id, None, TradeId(f"{self._trades}")),
-            *(order.side, order.order_type, order.quantity, price, instrument.quote_currency),
-            *(fee, LiquiditySide.TAKER, self._now_ns()),
-        )
-        self._tell_balances()
+        fill = {
+            "instrument": str(order.instrument_id),
+            "order": str(order.client_order_id),
+            "trade": f"{len(self._filled) + 1}",
+            "side": order.side_string(),
+            "qty": str(order.quantity),
+            "price": str(price),
+            "fee": str(fee),
+            "ts_ns": str(self._now_ns()),
+        }
+        self._filled.append(fill)
+        whole = self._file.with_suffix(".new")
+        whole.write_text(json.dumps([self._held, self._filled]))
+        whole.replace(self._file)
+        return fill
 
     def _holds(self, instrument_id: InstrumentId) -> Decimal:
         return Decimal(self._held.get(self._key(instrument_id), "0"))
@@ -92,6 +134,51 @@ class CarryVenue(Standin):
             for key, amount in held.items()
         ]
         self.generate_account_state(balances, [], True, self._now_ns())
+
+    async def generate_order_status_reports(self, _: Any) -> list[Any]:
+        """Return all orders: each is filled."""
+        return [
+            OrderStatusReport(
+                **self._names_of(fill),
+                order_side=OrderSide[fill["side"]],
+                order_type=OrderType.MARKET,
+                time_in_force=TimeInForce.IOC,
+                order_status=OrderStatus.FILLED,
+                quantity=Quantity.from_str(fill["qty"]),
+                filled_qty=Quantity.from_str(fill["qty"]),
+                avg_px=Decimal(fill["price"]),
+                ts_accepted=int(fill["ts_ns"]),
+                ts_last=int(fill["ts_ns"]),
+            )
+            for fill in self._filled
+        ]
+
+    async def generate_fill_reports(self, _: Any) -> list[Any]:
+        """Return all fills."""
+        return [
+            FillReport(
+                **self._names_of(fill),
+                trade_id=TradeId(fill["trade"]),
+                order_side=OrderSide[fill["side"]],
+                last_qty=Quantity.from_str(fill["qty"]),
+                last_px=Price.from_str(fill["price"]),
+                commission=Money.from_str(fill["fee"]),
+                liquidity_side=LiquiditySide.TAKER,
+                ts_event=int(fill["ts_ns"]),
+            )
+            for fill in self._filled
+        ]
+
+    def _names_of(self, fill: dict[str, str]) -> dict[str, Any]:
+        order_id = ClientOrderId(fill["order"])
+        return {
+            "account_id": self.account_id,
+            "instrument_id": InstrumentId.from_str(fill["instrument"]),
+            "client_order_id": order_id,
+            "venue_order_id": self._venue_order_id(order_id),
+            "report_id": UUID4(),
+            "ts_init": self._now_ns(),
+        }
 
     async def generate_position_status_reports(self, _: Any) -> list[Any]:
         """Return what is held of perpetuals."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from nautilus_trader.persistence.catalog import ParquetDataCatalog
@@ -21,7 +21,9 @@ TICKS = (  # id, base, quote, tick, lot: those of the time when the file was rec
     ("XBTUSD.BITMEX", "XBT", "USD", "0.5", "1"),
     ("BTC-USD.HUOBI", "BTC", "USD", "0.1", "1"),
     ("BTC-PERPETUAL.DERIBIT", "BTC", "USD", "0.5", "1"),
+    ("BTCUSDT-PERP.BINANCE_FUTURES", "BTC", "USDT", "0.01", "0.001"),
 )
+FUTURES: Final = "binance-futures_"  # how names of files of that market begin
 
 HERE = pytest.mark.skipif(
     not DATA.is_dir(), reason=f"the sample files are not here: no folder {DATA}"
@@ -33,15 +35,24 @@ type Reader = Callable[..., list[Any]]
 def ingest_samples(folder: Path) -> Reader:
     """Ingest every sample, by the command; return what reads one type of one instrument."""
     keys = ("id", "base", "quote", "tick", "lot")
-    more = {"leg": "spot", "min_notional": "0", "fee": "0"}
+    more = {"min_notional": "0", "fee": "0"}
     rows = [{**dict(zip(keys, row, strict=True)), **more, "symbol": row[1]} for row in TICKS]
+    for row in rows:
+        row["leg"] = "perp" if row["id"].endswith("FUTURES") else "spot"
     (folder / "instruments.json").write_text(json.dumps(rows))
-    for name, symbols, words in (
-        ("samples", SYMBOLS, ["--instruments", str(folder / "instruments.json")]),
-        ("binance_funding", ("BTCUSDT", "ETHUSDT", "SOLUSDT"), ["--market", "futures"]),
+    shared = ["--catalog", str(folder / "catalog"), "--instruments", f"{folder}/instruments.json"]
+    for market in ("spot", "futures"):
+        (folder / market).mkdir()
+    for path in (DATA / "samples").iterdir():
+        market = "futures" if path.name.startswith(FUTURES) else "spot"
+        (folder / market / path.name).symlink_to(path)
+    for source, symbols, market in (
+        (folder / "spot", SYMBOLS, "spot"),
+        (folder / "futures", ("BTCUSDT",), "futures"),
+        (DATA / "binance_funding", ("BTCUSDT", "ETHUSDT", "SOLUSDT"), "futures"),
     ):
-        command = ["ingest", "--source", str(DATA / name), "--catalog", str(folder / "catalog")]
-        assert main([*command, "--symbols", *symbols, *words]) == 0
+        command = ["ingest", "--source", str(source), "--market", market, *shared]
+        assert main([*command, "--symbols", *symbols]) == 0
     catalog = ParquetDataCatalog(str(folder / "catalog"))
     return lambda kind, id_: catalog.query(kind, identifiers=[id_])
 

@@ -1,11 +1,13 @@
 """A backtest of hand-written quotes: order of events, window, catalog, what the books say."""
 
+import pickle
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from nautilus_trader.analysis.analyzer import PortfolioAnalyzer
+from nautilus_trader.portfolio import portfolio
 
 from integrations.binance.dataset import Dataset
 from integrations.binance.manifest import DatasetError
@@ -229,3 +231,22 @@ def test_nautilus_keeps_its_own_statistics_elsewhere(catalog: Path) -> None:
         assert "record_trade" in vars(built.engine.portfolio.analyzer)
         built.run()
     assert dict(vars(PortfolioAnalyzer)) == before
+
+
+def test_a_closed_position_is_read_once(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the portfolio, and at the end by the engine twice at most, however many positions of two
+    instruments are closed by turns; and pickle is put back."""
+    read: list[bytes] = []
+    loads = pickle.loads
+    monkeypatch.setattr(pickle, "loads", lambda content: read.append(content) or loads(content))
+    trips = {
+        f"{start + step} {name}": size
+        for start, name in [(second, (SPOT, PERP)[second // 2 % 2]) for second in range(2, 50, 2)]
+        for step, size in ((0, "1"), (1, "-1"))
+    }
+
+    books = played(dataset(both(*range(1, 55)), {}), catalog, trips)
+
+    assert len(books.fills) == 48
+    assert 40 < len(set(read)) <= len(read) <= 3 * len(set(read))
+    assert portfolio.pickle is pickle

@@ -31,10 +31,16 @@ def fills_of(server: RedisServer, key: str = "exec:fills") -> list[dict[str, str
 
 
 def held(fills: list[dict[str, str]], symbol: str) -> Decimal:
-    """Return what these fills add up to, without the fees that were taken in kind."""
+    """Return what these fills add up to, without the fees that were taken in kind.
+
+    Behind a kill Nautilus may infer a fill that the bridge had published before: it is provisional,
+    and the order's own fills take its place.
+    """
     total = Decimal(0)
+    told = {fill["cl_ord_id"] for fill in fills if fill["provisional"] == "0"}
     for fill in fills:
-        if fill["symbol"] == symbol:
+        is_second = fill["provisional"] == "1" and fill["cl_ord_id"] in told
+        if fill["symbol"] == symbol and not is_second:
             total += Decimal(fill["qty"]) * (1 if fill["side"] == "BUY" else -1)
             total -= Decimal(fill["fee"]) if fill["fee_ccy"] == fill["base_ccy"] else 0
     return total

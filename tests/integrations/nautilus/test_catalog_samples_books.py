@@ -32,7 +32,7 @@ def levels_of(row: dict[str, str], side: str, count: int) -> list[tuple[Decimal,
 
 def test_snapshots_of_five_levels(read: Reader) -> None:
     """Depth10, the other five levels empty."""
-    found = read(OrderBookDepth10, "BTCUSDT.BINANCE_SPOT")
+    found = read(OrderBookDepth10, "BTCUSDT-PERP.BINANCE_FUTURES")
     expected = rows_of("samples/binance-futures_book_snapshot_5_BTCUSDT.csv")
 
     for each, row in zip(found, expected, strict=True):
@@ -54,7 +54,7 @@ def test_snapshots_of_twenty_five_levels(read: Reader) -> None:
     """Deltas: a clear, then every level, the last one marked as the end of the event."""
     expected = rows_of("samples/binance-futures_book_snapshot_25_BTCUSDT.csv")
     times = [int(row["timestamp"]) * 1000 for row in expected]
-    found = book(read, "BTCUSDT.BINANCE_SPOT", times[0], times[-1])
+    found = book(read, "BTCUSDT-PERP.BINANCE_FUTURES", times[0], times[-1])
 
     assert len(found) == 51 * len(expected)
     for number, row in enumerate(expected):

@@ -218,10 +218,22 @@ def test_ctrl_c_leaves_the_last_result_alone(dataset: Path, tmp_path: Path) -> N
     eventually(mark.exists, "the run to begin", seconds_max=40)
     process.send_signal(signal.SIGINT)
     ended = Ended(process.wait(30), *process.communicate())
-    assert (ended.code, ended.complaint) == (INTERRUPTED, "interrupted: no result was written")
+    assert (ended.code, ended.complaint) == (INTERRUPTED, "interrupted")
     assert [(path.name, path.read_text()) for path in output.parent.iterdir()] == [
         ("result.json", "earlier")
     ]
+
+
+def test_ctrl_c_while_it_is_loaded(tmp_path: Path) -> None:
+    """The imports take seconds: they end by the signal itself, without a traceback."""
+    mark = tmp_path / "loading"
+    slow = f"import pathlib, time; pathlib.Path({str(mark)!r}).touch(); time.sleep(60)"
+    (tmp_path / "numpy.py").write_text(slow)
+    process = start(settings={"PYTHONPATH": str(tmp_path)})
+    eventually(mark.exists, "the imports to begin", seconds_max=40)
+    process.send_signal(signal.SIGINT)
+    ended = Ended(process.wait(30), *process.communicate())
+    assert (ended.code, ended.out, ended.err) == (-signal.SIGINT, "", "")
 
 
 ENDLESS = """

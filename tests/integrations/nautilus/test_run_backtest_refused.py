@@ -104,6 +104,15 @@ def test_an_output_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
     assert "running" not in ended.err
 
 
+def test_a_catalog_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
+    """74 and one line, which names the folder and the setting."""
+    (tmp_path / "catalog").write_text("")
+    ended = call(*EXAMPLE)
+    assert ended.code == exits.CANNOT_RECORD
+    assert ended.complaint.startswith(f"catalog: {tmp_path / 'catalog'}: ")
+    assert "cannot be written: File exists; make room there, or name another" in ended.complaint
+
+
 # Redis.
 
 
