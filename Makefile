@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # what is compared has to be run before
-.PHONY: help run test accept accept-nt accept-legacy accept-compare lint check bench chaos lock \
-    clean redis FORCE
+.PHONY: help run test accept accept-nt accept-legacy accept-compare lint check bench chaos soak \
+    lock clean redis FORCE
 
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 PY := .venv/bin/python
@@ -57,6 +57,9 @@ bench: $(STAMP) redis ## measure speed against a reference, write artifacts/benc
 chaos: $(STAMP) redis ## kill, cut and starve it, count what is lost; SEED=n ROWS='...' STRIKES=n
 	$(PY) -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(ROWS),--rows $(ROWS)) \
 	    $(if $(STRIKES),--strikes $(STRIKES))
+
+soak: $(STAMP) redis ## run it for MINUTES=n (10) at a steady rate, judge what it gathers and loses
+	$(PY) -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 lock: $(STAMP) ## write requirements.txt from pyproject.toml
 	env -u UV_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' \

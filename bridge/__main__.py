@@ -14,7 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bridge import config, console, control_command, exits, journal_command, record_parsers
+from bridge import (
+    config,
+    console,
+    control_command,
+    exits,
+    journal_command,
+    notify_channel,
+    record_parsers,
+)
+from bridge.doctor_command import doctor, doctor_parser
 from bridge.exits import Exit
 from bridge.record_commands import CALLS, Call
 from bridge.settings import Config
@@ -115,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
         "--directory", type=Path, metavar="DIR", help="instead of journal.directory of the settings"
     )
     others = (*_control_parsers(commands), *record_parsers.parsers(commands))
-    for command in (run, check, journal, *others):
+    for command in (run, check, journal, doctor_parser(commands), *others):
         command.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
     return top
 
@@ -176,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "halt": halt,
         "resume": resume,
     }
-    for name, call in CALLS.items():
+    for name, call in (CALLS | {"doctor": doctor}).items():
         commands[name] = functools.partial(_recorded, call)
     return console.told(lambda: commands[arguments.command](arguments))
 
@@ -189,11 +198,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the daemon. Raises ConfigError, Exit."""
     from bridge import daemon  # the other commands need not wait for all that it imports
 
-    return daemon.run(_settings(arguments), takeover=arguments.takeover)
+    return daemon.run(lambda: _settings(arguments), takeover=arguments.takeover)
 
 
 def check_config(arguments: argparse.Namespace) -> int:
-    """Say that the settings are usable, or list all of them. Raises ConfigError."""
+    """Say that the settings are usable, or list all of them. Raises ConfigError, Exit."""
     out = Writer(sys.stdout)
     if arguments.settings:
         for setting in config.describe():
@@ -204,6 +213,8 @@ def check_config(arguments: argparse.Namespace) -> int:
         out.drain(TERMINAL_SECONDS_MAX)
         return exits.DONE
     settings = _settings(arguments)
+    for number, url in enumerate(settings.notify.urls, start=1):
+        notify_channel.service(number, url.get_secret_value())
     where = settings.redis.safe_url or f"embedded, port {settings.embedded.port}"
     out.lines(f"usable: role {settings.role}, Redis {where}, prefix '{settings.stream_prefix}'")
     out.drain(TERMINAL_SECONDS_MAX)

@@ -122,6 +122,14 @@ class Audit:
             case _:
                 yield f"{', '.join(self._evidence.columns)}: they do NOT agree"
 
+    def complaints(self) -> Iterator[str]:
+        """Yield the verdict and what is wrong, in as few lines as it takes."""
+        yield [*self.lines()][-1]
+        for row in self.rows:
+            if not row.agrees:
+                yield f"{self._places.streams[row.kind]} of {row.producer}: {_judgement(row, 0)}"
+        yield from self.problems
+
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""
         return {

@@ -1,7 +1,8 @@
 """Where the settings are read from, what is said about bad ones, and the table of all of them.
 
 A TOML file, then environment variables `BRIDGE_<SECTION>__<KEY>`, then the command line: the later
-one wins. A name that is no setting is an error wherever it stands.
+one wins. A name that is no setting is an error wherever it stands. Passwords may come as systemd's
+credentials: files of the folder that $CREDENTIALS_DIRECTORY names.
 """
 
 import difflib
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from urllib.parse import quote
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
@@ -24,6 +26,8 @@ from bridge.section import safe_url
 from bridge.settings import Config
 
 ENV_PREFIX = "BRIDGE_"
+# Which URL the password in a credential belongs to.
+CREDENTIALS = {"redis-password": "redis.url", "cache-password": "cache.url"}
 
 
 class ConfigError(Exception):
@@ -63,6 +67,8 @@ def load(
             given[known[name]] = _Given(_parse(known[name], text), origin)
         else:
             problems.append(_unknown(name, known, origin))
+    if folder := environ.get("CREDENTIALS_DIRECTORY"):
+        problems += _take_credentials(folder, given)
     config, refused = _validate(given)
     if config is not None:
         refused = list(_contradictions(config))
@@ -172,6 +178,36 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError([f"file {path}, line {line}: is not TOML: {error}"]) from None
 
 
+def _take_credentials(folder: str, given: dict[str, _Given]) -> Iterator[str]:
+    """Put the passwords that systemd hands over into their URLs; yield what is wrong with them.
+
+    An empty one is none, and so is one without a URL: a unit names them all.
+    """
+    for name, path in CREDENTIALS.items():
+        file = Path(folder, name)
+        try:
+            password = file.read_text().strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            yield f"credential {name}: cannot be read from {file}: {type(error).__name__}"
+            continue
+        url, origin = (given[path].value, given[path].origin) if path in given else ("", "")
+        scheme, found, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
+        if not (password and found):
+            continue
+        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        user = authority.rpartition("@")[0]
+        if ":" in user or "password=" in rest:
+            yield (
+                f"{path}: it holds a password, and so does the credential {name}; take it out of "
+                f"the URL; from {origin}"
+            )
+            continue
+        where = rest.removeprefix(f"{user}@") if "@" in authority else rest
+        given[path] = _Given(f"{scheme}://{user}:{quote(password, safe='')}@{where}", origin)
+
+
 def _parse(path: str, text: str) -> object:
     """Return a text from the environment or the command line as its setting wants it."""
     shape = get_origin(_FIELDS[path].annotation)
@@ -214,6 +250,8 @@ def _refused(error: ErrorDetails, given: Mapping[str, _Given]) -> str:
 
 
 def _shown_value(path: str, value: object) -> str:
+    if path == "notify.urls":
+        return MASK  # a token may stand anywhere in them
     if path == "redis.url":
         return repr(safe_url(value)) if isinstance(value, str) else MASK
     return mask_urls(repr(value))

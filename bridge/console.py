@@ -78,6 +78,16 @@ def redis_cli(target: Target) -> list[str]:
     return words + (["--tls"] if target.tls is not None else [])
 
 
+def summary(now: Mapping[str, str], state: str) -> str:
+    """Return how it stands, for `systemctl status`: `now` as `Metrics.snapshot` gives it."""
+    return (
+        f"{state}; orders {now['nautilus_bridge_orders_published']}"
+        f", fills {now['nautilus_bridge_fills_published']}"
+        f", waiting {now['nautilus_bridge_exec_backlog']} exec,"
+        f" {now['nautilus_bridge_market_backlog']} market"
+    )
+
+
 def status_line(now: Mapping[str, str], rate: int, state: str) -> str:
     """Return the line of one second: `now` as `Metrics.snapshot` gives it."""
     lost = sum([int(now[name]) for name in LOST])

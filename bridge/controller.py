@@ -64,7 +64,8 @@ class Keys(NamedTuple):
 
 class Controller:
     """Decides for one source. `take` what was read, `link` how Redis stands; then write `puts`
-    and `fields` to Redis. `on_change` tells that the fields have changed in between.
+    and `fields` to Redis. `on_change` tells that the fields have changed in between, `on_decision`
+    of each decision behind the first, and which state was before it.
 
     `executes`: the source was built with something to trade through.
     """
@@ -81,6 +82,7 @@ class Controller:
     ) -> None:
         self.keys = Keys.of(config.role)
         self.on_change: Callable[[], None] = _nothing
+        self.on_decision: Callable[[Decision, str], None] = _to_nobody
         # What is still to be written: commands, oldest first, and whether the fields have changed.
         self.puts: list[tuple[str, ...]] = []
         self.is_dirty = True
@@ -160,6 +162,14 @@ class Controller:
             self._store()
             self.on_change()
 
+    def configure(self, config: Config) -> None:
+        """Decide by other settings from now on: the limits, `halt_action`, `on_disable` and
+        `normal_modes` of theirs."""
+        self._config = config
+        read, self._limits_read = self._limits_read, None
+        if read is not None:
+            self._limit(read)
+
     # What comes of it.
 
     def _change(self, **inputs: Any) -> None:
@@ -190,6 +200,7 @@ class Controller:
             return
         self._tell(decision, was_state, {"gate_ns": str(self._gate_ns)})
         self._begin_halting()
+        self.on_decision(decision, was_state)
 
     def _begin_halting(self) -> None:
         """Have the source do what the state asks of it."""
@@ -299,3 +310,7 @@ def _text(raw: Raw) -> str:
 
 def _nothing() -> None:
     """Nobody writes."""
+
+
+def _to_nobody(_: Decision, __: str) -> None:
+    """Nobody is told."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import importlib
 import os
@@ -9,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import redis
@@ -19,8 +20,9 @@ import uvloop
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from bridge import console, exits, records
+from bridge import console, exits, records, reloading
 from bridge import log as logs
+from bridge.alerts import Alerts
 from bridge.assembly import make_publisher
 from bridge.controller import Controller
 from bridge.core import contract
@@ -31,6 +33,8 @@ from bridge.exits import Exit
 from bridge.lease import Lease
 from bridge.link import Target
 from bridge.metrics import Metrics
+from bridge.notify import Notifier, ended
+from bridge.notify_systemd import Manager
 from bridge.preflight import prepare_redis, release
 from bridge.publisher import Publisher
 from bridge.readers import Places, Readers
@@ -48,12 +52,17 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DRAIN_SECONDS_MAX: Final = 1.5
 # Then the ledger and the archive take the last of it.
 READERS_SECONDS_MAX: Final = 2.0
+# Beside those two: the threads, the leases, what is said last.
+STOP_SECONDS_MAX: Final = 15.0
 # Redis has answered a moment ago: what it is asked next takes milliseconds.
 KNOWN_SECONDS_MAX: Final = 10.0
 # A halt must not wait for another thread of ours: Python's default is ten times as long.
 SWITCH_SECONDS: Final = 0.0005
 END_SECONDS_MAX: Final = 1.0
 TERMINAL_SECONDS_MAX: Final = 0.2
+# What a service manager is told of the phases whose end no setting bounds.
+RECORDS_SECONDS_MAX: Final = 600.0
+BUILD_SECONDS_MAX: Final = 60.0
 REPORT_SECONDS: Final = 1.0
 # Less than a report's second, so that a Redis that stalls does not delay the status line.
 HASH_SECONDS_MAX: Final = 0.5
@@ -64,22 +73,37 @@ PUBLISHED: Final = (
 )
 
 
-def run(config: Config, *, takeover: bool = False) -> int:
-    """Run the daemon until SIGINT, SIGTERM or SIGHUP; return the exit code. Raises Exit.
+def run(read: Callable[[], Config], *, takeover: bool = False) -> int:
+    """Run the daemon until SIGINT, SIGTERM or SIGHUP; return the exit code.
 
-    The code is CANNOT_RECORD when execution entries were lost because Redis was away at the end,
-    and the journal was a temporary one. `takeover` ends another bridge of the same name.
+    The settings are what `read` returns; below systemd SIGHUP has them read again. The code is
+    CANNOT_RECORD when execution entries were lost because Redis was away at the end, and the
+    journal was a temporary one. `takeover` ends another bridge of the same name. Raises
+    ConfigError, Exit.
     """
+    config, manager = read(), Manager(os.environ)
     out, err = Writer(sys.stdout), Writer(sys.stderr)
     logs.configure(config.log.level, config.log.format, stream=err)
     for number in STOP_SIGNALS:
         signal.signal(number, _interrupt)
+    if manager.is_there:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     sys.setswitchinterval(SWITCH_SECONDS)
+    manager.begins("opening the journal", RECORDS_SECONDS_MAX)
     try:
-        with embedded(config) as server, records.opened(config, config.producer_id) as kept:
-            daemon = Daemon(config, server, kept, out, err)
+        notifier = Notifier(config, config.state_directory, Metrics())
+        with (
+            notifier.running(),
+            embedded(config) as server,
+            records.opened(config, config.producer_id) as kept,
+        ):
+            notifier.start(kept.latch.load().halt)
+            daemon = Daemon(config, server, kept, out, err, manager, read, notifier)
             daemon.bind()
             lease = daemon.lease
+            manager.begins(
+                "waiting for Redis", config.redis.start_timeout_seconds + KNOWN_SECONDS_MAX
+            )
             try:
                 flag = prepare_redis(
                     daemon.url, config, daemon.names, lease=lease, takeover=takeover
@@ -97,7 +121,11 @@ def run(config: Config, *, takeover: bool = False) -> int:
     except KeyboardInterrupt:
         out.lines("stopped before it ran; there was nothing to publish")
         return exits.DONE
+    except Exit as error:
+        manager.tell(STATUS=error)  # `systemctl status` shows the last word
+        raise
     finally:
+        manager.close()
         out.drain(TERMINAL_SECONDS_MAX)
         err.drain(TERMINAL_SECONDS_MAX)
 
@@ -142,6 +170,9 @@ class Daemon:
         kept: Records,
         out: Writer,
         err: Writer,
+        manager: Manager,
+        read: Callable[[], Config],
+        notifier: Notifier,
     ) -> None:
         self.url = str(config.redis.secret_url) if server is None else server.url
         self.names = Names(config.stream_prefix, config.streams.templates)
@@ -150,7 +181,7 @@ class Daemon:
             seconds=config.producer.lease_seconds,
             uuid=kept.journal.head.uuid,
         )
-        self.metrics = Metrics()
+        self.metrics = notifier.metrics
         self.status = StatusServer(
             host=config.status.host,
             port=config.status.port,
@@ -162,11 +193,16 @@ class Daemon:
         self._records = kept
         self._out = out
         self._err = err
+        self._manager = manager
+        self._read = read
+        self._notifier = notifier
         self._publisher: Publisher | None = None
         self._controller: Controller | None = None
         self._source: Source | None = None
         self.guard: threading.Timer | None = None
-        self._readers = Readers(Places(config, self.url, kept.state), self.metrics)
+        places = Places(config, self.url, kept.state)
+        self._readers = Readers(places, self.metrics)
+        self._alerts = Alerts(notifier, places, self._readers)
         kept.journal.is_taken = self._readers.is_taken
         self._stopping = False
         self._hash_problem: str | None = None
@@ -189,9 +225,18 @@ class Daemon:
         Raises Exit.
         """
         stop = asyncio.Event()
-        _on_signal(stop.set)
+        manager, node = self._manager, self._config.node
+        manager.begins("starting the node", node.start_timeout_seconds + BUILD_SECONDS_MAX)
+        stops = [each for each in STOP_SIGNALS if each != signal.SIGHUP or not manager.is_there]
+        _on_signal(stop.set, stops)
         publisher, source, controller, watcher = self._build(executes=flag)
-        _on_signal(stop.set)  # again: a TradingNode puts its own handlers in their place
+        _on_signal(stop.set, stops)  # again: a TradingNode puts its own handlers in their place
+        if manager.is_there:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self._reload, controller)
+            # The watchdog's SIGABRT then shows where it hangs, and ends it.
+            loop.remove_signal_handler(signal.SIGABRT)
+            faulthandler.enable()
         self._introduce()
         gc.collect()
         gc.freeze()  # what lives for ever is never looked at again
@@ -202,25 +247,37 @@ class Daemon:
             asyncio.create_task(self.status.run(), name="status"),
             asyncio.create_task(self._report(publisher, source), name="report"),
         ]
+        if manager.is_there:
+            attending = manager.attend(
+                is_up=lambda: controller.known.is_set() and source.is_running,
+                progress_ns=lambda: source.progress_ns,
+                status=lambda: console.summary(self.metrics.snapshot(0), self._state),
+            )
+            parts.append(asyncio.create_task(attending, name="manager"))
         self._readers.start()
         told = asyncio.create_task(stop.wait(), name="told")
         await asyncio.wait((*parts, told), return_when=asyncio.FIRST_COMPLETED)
         self._stopping = True
         self._out.lines("stopping ...")
+        manager.tell(STOPPING=1)
+        manager.begins("stopping", node.stop_timeout_seconds + STOP_SECONDS_MAX)
         [stopped] = await asyncio.gather(source.stop(), return_exceptions=True)
         await publisher.drain(DRAIN_SECONDS_MAX)
         await asyncio.to_thread(self._readers.stop, READERS_SECONDS_MAX)
         problem = publisher.problem
         for task in (*parts, told):
             task.cancel()
-        ended = await asyncio.gather(*parts, return_exceptions=True)
+        all_ended = await asyncio.gather(*parts, return_exceptions=True)
         publisher.exec.close()
         left = publisher.unpublished
         lost = _sum(self.metrics.snapshot(0), console.LOST)
         journal = self._records.journal.directory if self._records.are_kept else None
-        self._out.lines(console.farewell(left, problem, lost=lost, journal=journal))
+        farewell = console.farewell(left, problem, lost=lost, journal=journal)
+        self._out.lines(farewell)
         code = exits.CANNOT_RECORD if left["exec"] and journal is None else exits.DONE
-        failures = [each for each in (*ended, stopped) if isinstance(each, Exception)]
+        failures = [each for each in (*all_ended, stopped) if isinstance(each, Exception)]
+        how = ended(failures[0]) if failures else (code, farewell if code else "")
+        await asyncio.to_thread(self._notifier.end, *how)
         self._end_in_time(code, *failures[:1])
         if failures:
             raise failures[0]
@@ -280,6 +337,14 @@ class Daemon:
             ) from None
         await source.run()
 
+    def _reload(self, controller: Controller) -> None:
+        """Read the settings again, and apply to what runs what can be applied to it."""
+        self._manager.reloads()
+        self._config = reloading.reread(self._config, self._read)
+        logs.set_level(self._config.log.level)
+        controller.configure(self._config)
+        self._manager.tell(READY=1)
+
     def _build(self, *, executes: bool) -> tuple[Publisher, Source, Controller, Watcher]:
         config = self._config
         publisher = self._publisher = make_publisher(
@@ -303,6 +368,7 @@ class Daemon:
             source,
             executes=executes,
         )
+        controller.on_decision = self._alerts.on_decision
         watcher = Watcher(
             Target.from_url(self.url),
             config.role,
@@ -325,7 +391,7 @@ class Daemon:
         self._out.lines(*console.examples(target, self.names, self._config.role))
 
     async def _report(self, publisher: Publisher, source: Source) -> None:
-        """Once a second: a status line, and the metrics as a hash for existing status tiles."""
+        """Once a second: a status line for who looks, the metrics as a hash for status tiles."""
         client = redis.asyncio.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
         clock, before = asyncio.get_running_loop().time, 0
         try:
@@ -337,8 +403,10 @@ class Daemon:
                     )
                 now = self.metrics.snapshot(time.time_ns())
                 published = _sum(now, PUBLISHED)
-                self._out.lines(console.status_line(now, published - before, self._state))
+                if not self._manager.is_there:  # which is told, and need not keep each second
+                    self._out.lines(console.status_line(now, published - before, self._state))
                 before = published
+                self._alerts.tick(now)
                 if publisher.problem is None:
                     await self._write_hash(client, now)
         finally:
@@ -374,9 +442,9 @@ def lease_keys(config: Config) -> list[str]:
     return [f"bridge:lease:{key}" for key in keys]
 
 
-def _on_signal(callback: Callable[[], object]) -> None:
+def _on_signal(callback: Callable[[], object], numbers: Iterable[int]) -> None:
     loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
+    for number in numbers:
         loop.add_signal_handler(number, callback)
 
 

@@ -53,6 +53,11 @@ def configure(level: str = "info", log_format: str = "auto", *, stream: Any = No
     remove_handler()
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.WARNING)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Log `nautilus_bridge` and its children from this level up."""
     logging.getLogger(ROOT).setLevel(level.upper())
 
 

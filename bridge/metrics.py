@@ -22,6 +22,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from bridge.core.contract import EXEC_KINDS, MARKET_KINDS
 from bridge.core.control import State
 from bridge.core.limits import CAUSES
+from bridge.core.notices import KINDS as NOTICE_KINDS
 
 EVENT_TYPES = (
     "order", "fill", "position", "account", "quote", "trade", "bar", "mark", "funding",
@@ -183,6 +184,12 @@ class Metrics:
             "orders_refused", "Orders and changes that the guard refused.", "cause", CAUSES
         )
         self.stop_losses = self._counter("stop_losses", "Positions closed by their stop loss.")
+        self.filled = self._counter(
+            "filled_dollars",
+            "Value of what was filled, at the middle when its order was submitted.",
+        )
+        said = "Filled worse (paid) or better (earned) than that middle, without fees."
+        self.slippage = self._counters("slippage_dollars", said, "sign", ("paid", "earned"))
         self.reconnects = self._counters(
             "reconnects", "Connections made again after a loss.", "lane", LANES
         )
@@ -192,6 +199,19 @@ class Metrics:
         self.reader_dead = self._counters(
             "reader_dead", "Entries that a reader could not use, now in `:dead`.", "reader", READERS
         )
+        self._declare_notices()
+
+    def _declare_notices(self) -> None:
+        self.notices_sent = self._counters(
+            "notices_sent", "Alerts that a URL of notify.urls took.", "kind", NOTICE_KINDS
+        )
+        self.notices_failed = self._counters(
+            "notices_failed", "Alerts that such a URL did not take at all.", "kind", NOTICE_KINDS
+        )
+        self.notices_dropped = self._counters(
+            "notices_dropped", "Alerts beyond notify.per_hour_max, or too many that wait.",
+            "kind", NOTICE_KINDS,
+        )  # fmt: skip
 
     def _declare_gauges(self) -> None:
         self._declare_reader_gauges()
@@ -204,11 +224,20 @@ class Metrics:
         self.exec_backlog = self._gauge("exec_backlog", "Execution entries not acknowledged.")
         self.market_backlog = self._gauge("market_backlog", "Market entries not acknowledged.")
         self.journal_bytes = self._gauge("journal_bytes", "Bytes of the journal on the disk.")
+        self.journal_bytes_max = self._gauge(
+            "journal_bytes_max", "Bytes at which the journal forgets early, or trading halts."
+        )
         self.journal_unsynced = self._gauge(
             "journal_unsynced", "Journal entries written, not yet durable."
         )
         self.native_backing_closed = self._gauge(
             "native_backing_closed", "1 when Nautilus's own Redis backing has died."
+        )
+        self.redis_clock_ahead = self._gauge(
+            "redis_clock_ahead_seconds", "How far Redis's clock is ahead of this machine's."
+        )
+        self.quote_age = self._gauge(
+            "quote_age_seconds", "Age of the last quote, of the instrument where it is oldest."
         )
 
         self.control_state = self._gauges(
@@ -217,8 +246,7 @@ class Metrics:
         self.control_flag = self._gauge("control_flag", "1 while the role's flag is on.")
         self.control_latched = self._gauge("control_latched", "1 while a halt is latched.")
         self.control_pushed = self._gauge(
-            "control_pushed",
-            "1 while Redis pushes what changes; else it is polled.",
+            "control_pushed", "1 while Redis pushes what changes; else it is polled."
         )
         self.halt_gate_seconds = self._gauge(
             "halt_gate_seconds", "The last halt: from its reading to closed gates."
@@ -226,10 +254,14 @@ class Metrics:
         self.halt_done_seconds = self._gauge(
             "halt_done_seconds", "The last halt: from its reading to the end of the last order."
         )
+        self.positions_open = self._gauge("positions_open", "Positions that are open.")
         self.day_pnl = self._gauge("day_pnl_dollars", "Made since midnight UTC, marked and net.")
         self.drawdown = self._gauge("drawdown_ratio", "Lost since the highest equity.")
 
     def _declare_reader_gauges(self) -> None:
+        self.reader_wanted = self._gauges(
+            "reader_wanted", "1 where a reader is to read inside this process.", "reader", READERS
+        )
         self.reader_up = self._gauges(
             "reader_up", "1 while a reader of ours reads, inside this process.", "reader", READERS
         )

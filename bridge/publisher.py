@@ -103,6 +103,7 @@ class Publisher:
         """Have a failure of the journal latched, and told to who trades."""
         journal, metrics = records.journal, self._metrics
         metrics.journal_bytes.set_function(lambda: journal.disk_bytes)
+        metrics.journal_bytes_max.set(journal.limits.bytes_max)
         metrics.journal_unsynced.set_function(lambda: journal.jseq - journal.synced)
 
         def on_failure(reason: str) -> None:

@@ -98,6 +98,8 @@ class Feed:
         self.name = name
         self.failure: str | None = NOT_BEGUN
         self.said = "nothing taken"
+        # Entries that are nowhere, as it was behind the last step.
+        self.gaps = 0
         self._places = places
         self._metrics = metrics
         self._is_ours = is_ours
@@ -252,6 +254,7 @@ class Feed:
         self._counted = now
         metrics.reader_lag[name].set(reader.lag)
         metrics.reader_gaps[name].set(reader.gaps)
+        self.gaps = reader.gaps
 
 
 class Readers:
@@ -267,6 +270,8 @@ class Readers:
             for name in READERS
             if who[name] == "alone" or (who[name] == "inside" and not attached)
         ]
+        for name in READERS:
+            metrics.reader_wanted[name].set(who[name] == "inside" and not attached)
 
     def start(self) -> None:
         """Begin to read."""
@@ -284,6 +289,11 @@ class Readers:
         """Which of those inside does not read, and why; None when all do."""
         down = [f"{feed.name}: {feed.failure}" for feed in self.feeds if feed.is_down]
         return "; ".join(down) or None
+
+    @property
+    def gaps(self) -> dict[str, int]:
+        """How many entries each of them misses that are nowhere."""
+        return {feed.name: feed.gaps for feed in self.feeds}
 
     def is_taken(self, kind: str, producer: str, first: int, last: int) -> bool:
         """Return whether every reader that is to has these numbers. From any thread."""

@@ -17,6 +17,7 @@ from bridge import archive_command, archive_segments, control_command, exits, le
 from bridge.audit_command import Audit, report
 from bridge.exits import Exit
 from bridge.metrics import Metrics
+from bridge.notify import Notifier
 from bridge.readers import Feed, Places
 from bridge.replay import moment, replay
 from bridge.section import check_redis_url
@@ -26,6 +27,8 @@ from bridge.trim import trim
 
 STATUS_SECONDS: Final = 5.0
 TERMINAL_SECONDS_MAX: Final = 1.0
+NOTIFY_SECONDS_MAX: Final = 60.0
+NOTIFY_MEMORY: Final = "notify.audit.json"
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 SPAN: Final = re.compile(r"(\d{1,9})([smhd])")
 FOREVER_NS: Final = 1 << 63
@@ -61,14 +64,43 @@ def archive(arguments: argparse.Namespace, settings: Config) -> int:
 
 
 def audit(arguments: argparse.Namespace, settings: Config) -> int:
-    """Compare all places. Raises Exit."""
+    """Compare all places, and tell people that they do not agree where that is wanted.
+
+    Raises Exit.
+    """
+    notifier = _notifier(settings) if arguments.notify else None
+    try:
+        found = _audited(arguments, settings)
+    except Exit as error:
+        _tell_failure(notifier, error.code, str(error))
+        raise
+    code = _print(report(found, as_json=arguments.json), found.code)
+    if code != exits.DONE:
+        _tell_failure(notifier, code, "\n".join(found.complaints()))
+    return code
+
+
+def _audited(arguments: argparse.Namespace, settings: Config) -> Audit:
     with _progress() as tell:
         found = Audit(_places(arguments, settings), seconds_max=arguments.timeout, tell=tell)
         try:
             found.run()
         except (OSError, sqlite3.Error) as error:
             raise Exit(exits.BAD_DATA, f"audit: {error}") from None
-    return _print(report(found, as_json=arguments.json), found.code)
+    return found
+
+
+def _tell_failure(notifier: Notifier | None, code: int, said: str) -> None:
+    if notifier is not None:
+        notifier.tell("audit", f"exit code {code}: {said}")
+        notifier.drain(NOTIFY_SECONDS_MAX)
+
+
+def _notifier(settings: Config) -> Notifier:
+    if not settings.notify.urls:
+        raise Exit(exits.CONFIGURATION, "--notify: notify.urls is empty: there is nobody to tell")
+    # A memory of its own: the bridge writes the other one.
+    return Notifier(settings, settings.state_directory, Metrics(), memory=NOTIFY_MEMORY)
 
 
 def replayed(arguments: argparse.Namespace, settings: Config) -> int:

@@ -74,6 +74,9 @@ def parsers(commands: Any) -> Iterator[argparse.ArgumentParser]:
     _ledger(ledger)
     _archive(archive)
     audit.add_argument("--json", action="store_true", help="for programs")
+    audit.add_argument(
+        "--notify", action="store_true", help="tell notify.urls when they do not agree"
+    )
     _number(audit, "--timeout", 10.0, "SECONDS", "how long to wait for what is on its way (10)")
     _replay(replay)
     trim.add_argument(

@@ -11,6 +11,7 @@ from pydantic import SecretStr, field_validator, model_validator
 
 from bridge.core.contract import ARCHIVE_KIND, EXEC_KINDS, MARKET_KINDS, STREAMS
 from bridge.core.limits import Limits
+from bridge.notify_settings import NotifySettings
 from bridge.reader_settings import ArchiveSettings, LedgerSettings, ReaderSettings
 from bridge.role_settings import (
     DEMO_LIMITS,
@@ -298,6 +299,7 @@ class Config(Section):
     binance: BinanceSettings = BinanceSettings()
     deribit: DeribitSettings = DeribitSettings()
     status: StatusSettings = StatusSettings()
+    notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
 
     @property

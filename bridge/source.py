@@ -46,3 +46,9 @@ class Source(Protocol):
 
     @property
     def is_running(self) -> bool: ...
+    @property
+    def progress_ns(self) -> int:
+        """The monotonic time of the last look at which it moved; having nothing to do is moving.
+
+        Asking is looking: the watchdog goes hungry while the answer stays the same.
+        """

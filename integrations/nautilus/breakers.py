@@ -17,6 +17,7 @@ from bridge.metrics import Metrics
 from integrations.nautilus.guard import Guard
 from integrations.nautilus.halt import Sweep
 from integrations.nautilus.prices import Prices
+from integrations.nautilus.trading_metrics import TradingMetrics
 from integrations.nautilus.values import EXACT
 
 log = structlog.get_logger("nautilus_bridge.breakers")
@@ -43,6 +44,7 @@ class BreakerWatch:
         self._guard = guard
         self._sweep = sweep
         self._metrics = metrics
+        self._shown = TradingMetrics(kernel, metrics)
         self._path = None if directory is None else directory / NAME
         self._on_breach = on_breach
         self._breakers: Breakers | None = None
@@ -58,6 +60,7 @@ class BreakerWatch:
             looks += 1
             if looks % round(SAVE_SECONDS / LOOK_SECONDS) == 0:
                 self.save()
+                self._shown.look()
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:

@@ -28,6 +28,7 @@ from integrations.nautilus.guard import Guard
 from integrations.nautilus.halt import Sweep
 from integrations.nautilus.loading import load_strategy
 from integrations.nautilus.node_config import node_config
+from integrations.nautilus.progress import Progress
 from integrations.nautilus.roles import Plan, plan_of
 from integrations.nautilus.tap import Tap
 
@@ -98,6 +99,7 @@ class NodeSource:
         )
         self.node = _node_of(config, plan)
         kernel = self.node.kernel
+        self._progress = Progress(kernel)
         self.guard = Guard(kernel, metrics, config.limits_in_force, on_failure=self._distrust)
         self.sweep = Sweep(kernel, self.guard)
         self.tap = Tap(
@@ -219,6 +221,11 @@ class NodeSource:
     def is_running(self) -> bool:
         """Whether the strategies run."""
         return bool(self.node.trader.is_running) and not self._stopping
+
+    @property
+    def progress_ns(self) -> int:
+        """The monotonic time of the last look at which no engine's queue was stuck."""
+        return self._progress.look()
 
     def check_streams(self) -> None:
         """Raise Exit when two instruments would share a stream."""

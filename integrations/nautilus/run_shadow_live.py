@@ -24,6 +24,7 @@ if __name__ == "__main__":
         sys.exit(2)
 
 import argparse
+import functools
 import os
 from collections.abc import Sequence
 from typing import Final
@@ -86,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
 
     def run() -> int:
-        return daemon.run(settings_of(arguments, dict(os.environ)), takeover=arguments.takeover)
+        read = functools.partial(settings_of, arguments, dict(os.environ))
+        return daemon.run(read, takeover=arguments.takeover)
 
     return console.told(run)
 

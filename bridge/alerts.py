@@ -1,0 +1,61 @@
+"""What a running daemon tells people of: halts, breaches, gaps, and once a day its PnL."""
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from bridge import notify_words
+from bridge.core.control import Decision
+from bridge.core.notices import Kind
+from bridge.notify import Notifier
+from bridge.readers import Places, Readers
+
+# Counters that rise only when something is wrong: the kind of notice, and what to say.
+COUNTERS: Final[dict[str, tuple[Kind, str]]] = {
+    "nautilus_bridge_exec_holes_total": (
+        "gap",
+        "numbers of execution entries bridged, that neither journal nor memory held any more: {}",
+    ),
+    "nautilus_bridge_stop_losses_total": ("breach", "positions closed by their stop loss: {}"),
+}
+
+
+class Alerts:
+    """Hands what becomes known to a notifier; never waits."""
+
+    def __init__(self, notifier: Notifier, places: Places, readers: Readers) -> None:
+        self._notifier = notifier
+        self._places = places
+        self._readers = readers
+        self._counted = dict.fromkeys(COUNTERS, 0)
+        self._gaps = readers.gaps
+
+    def on_decision(self, decision: Decision, was: str) -> None:
+        """Tell of a halt that begins, changes or ends; `was` is the state before."""
+        if said := notify_words.decision(decision, was):
+            self._notifier.tell(*said)
+
+    def tick(self, now: Mapping[str, str]) -> None:
+        """Tell what has become worse, and of the day before when it is time to.
+
+        `now` as `Metrics.snapshot` gives it. To be called about once a second.
+        """
+        for name, (kind, text) in COUNTERS.items():
+            count = int(now[name])
+            if new := count - self._counted[name]:
+                self._notifier.tell(kind, text.format(new))
+            self._counted[name] = count
+        gaps, before = self._readers.gaps, self._gaps
+        for reader, missing in gaps.items():
+            if missing != before[reader]:
+                self._notifier.tell("gap", notify_words.gaps(reader, missing, before[reader]))
+        self._gaps = gaps
+        self._notifier.tick(self._summary)
+
+    def _summary(self) -> str:
+        """Return what the daily notice says. Raises Exit, sqlite3.Error."""
+        if self._places.reader_of("ledger") == "off":
+            return "there is no ledger to tell of: ledger.reader is off"
+        said = notify_words.summary(self._places.ledger, time.time_ns())
+        down = self._readers.problem
+        return said if down is None else f"{said}\nwhat came last may not be in it: {down}"

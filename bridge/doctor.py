@@ -1,0 +1,115 @@
+"""What `python -m bridge doctor` knows and says: what was read of a Redis, and findings.
+
+What is read, and how, is in `bridge.doctor_reading`. It is judged, without asking anything, in
+`bridge.doctor_server`, `bridge.doctor_rights` and `bridge.doctor_keys`; the machine that the bridge
+runs on in `bridge.doctor_host`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from bridge.core.control import Raw
+
+DAY_MS: Final = 86_400_000
+# Younger streams do not tell how fast they grow.
+SPAN_MS_MIN: Final = 60_000
+
+
+class Level(StrEnum):
+    """How bad it is: `lose` would lose data, `warn` only hurts, `unknown` could not be read."""
+
+    OK = "ok"
+    WARN = "warn"
+    LOSE = "lose"
+    UNKNOWN = "unknown"
+
+
+class Finding(NamedTuple):
+    """What was found of one thing, and what to change; `remedy` is empty where it is well."""
+
+    level: Level
+    name: str
+    what: str
+    remedy: str = ""
+
+
+class Answer(NamedTuple):
+    """What Redis said to a command on a key that was queued and discarded: nothing when it may run.
+
+    `key` is empty for a command without one. `must`: the bridge cannot work without.
+    """
+
+    command: str
+    key: str
+    must: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A key where a stream is to be. `type` is what Redis calls it: `stream`, `none` or another.
+
+    `size_bytes` and `added` are None where Redis does not tell. Fields: names of the last entry.
+    """
+
+    key: str
+    type: str = "none"
+    length: int = 0
+    size_bytes: int | None = None
+    added: int | None = None
+    first_ms: int = 0
+    last_ms: int = 0
+    fields: Mapping[str, str] = field(default_factory=dict)
+    mark_type: str = "none"
+    rewound: str = ""
+
+    def entries_per_day(self, now_ms: int) -> float | None:
+        """Return how fast it grows, from its first entry until now; None: it is too young."""
+        span_ms = now_ms - self.first_ms
+        if self.length < 2 or span_ms < SPAN_MS_MIN:
+            return None
+        return self.length * DAY_MS / span_ms
+
+    def bytes_per_day(self, now_ms: int) -> float:
+        """Return how fast it grows; 0 where that is not known."""
+        return (self.entries_per_day(now_ms) or 0.0) * self.entry_bytes
+
+    @property
+    def entry_bytes(self) -> float:
+        """Bytes an entry, 0 where that is not known."""
+        return (self.size_bytes or 0) / self.length if self.length else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read of Redis. `info` and `settings` (CONFIG GET) are empty when refused."""
+
+    info: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    user: str = "default"
+    answers: Sequence[Answer] | None = None  # None: it could not be tried
+    round_trips_ns: Sequence[int] = ()
+    skew_ns: int | None = None  # how far Redis's clock is ahead of ours
+    now_ms: int = 0  # by Redis's clock
+    scripts_problem: str = ""
+    script_ns: int = 0
+    values: Mapping[str, Raw] = field(default_factory=dict)  # of flags, mode and limits
+    state: Mapping[str, str] = field(default_factory=dict)  # bridge:state of the role
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    contract: Raw = None
+    exec_streams: Mapping[str, Stream] = field(default_factory=dict)  # by kind
+    market_streams: Sequence[Stream] = ()
+    bus_streams: Sequence[Stream] = ()  # of Nautilus's own message bus
+    traders: Sequence[str] = ()  # ids of which Nautilus's own cache is here
+    is_whole: bool = True  # whether the scan of all keys came to its end
+
+
+def size(size_bytes: float) -> str:
+    """Return a number of bytes for a person."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 999.5:
+            return f"{size_bytes:.0f} {unit}" if size_bytes >= 10 else f"{size_bytes:.2g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.2f} TB"

@@ -1,0 +1,126 @@
+"""What `python -m bridge doctor` does: read everything, judge it, and report."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import redis
+
+from bridge import doctor_host, doctor_keys, doctor_rights, doctor_server, exits
+from bridge.core.contract import Names
+from bridge.doctor import Finding, Level, Reading
+from bridge.doctor_reading import read_all
+from bridge.exits import Exit
+from bridge.link import Target
+from bridge.preflight import raw_client_of, refusal_of
+from bridge.settings import Config
+
+
+class Examination:
+    """What was found, in the order of the report; `refusal` is why Redis could not be asked.
+
+    `path` is the file that the settings are from; `is_ours`: the Redis is the demo's own, which
+    keeps nothing on purpose.
+    """
+
+    def __init__(self, config: Config, url: str, path: Path | None, *, is_ours: bool) -> None:
+        self.findings: list[Finding] = []
+        self.refusal: Exit | None = None
+        self._config = config
+        self._url = url
+        self._path = path
+        self._is_ours = is_ours
+        self._names = Names(config.stream_prefix, config.streams.templates)
+
+    def run(self, environ: Mapping[str, str]) -> None:
+        """Read and judge everything."""
+        config = self._config
+        self.findings += doctor_host.settings(config, self._path, self._names)
+        self.findings += doctor_host.disk(config, doctor_host.folders(config))
+        self.findings += doctor_host.unit(config.role, doctor_host.unit_properties(config.role))
+        client = raw_client_of(self._url)
+        try:
+            read = read_all(client, self._names, config.role)
+        except Exit as error:
+            self._refuse(error)
+        except (redis.RedisError, OSError) as error:
+            self._refuse(refusal_of(error, self._url))
+        else:
+            self.findings += self._of_redis(read, environ)
+        finally:
+            client.close()
+
+    def _refuse(self, refusal: Exit) -> None:
+        self.refusal = refusal
+        said, _, remedy = str(refusal).rpartition("; ")
+        self.findings.append(Finding(Level.LOSE, "redis", said, remedy))
+
+    def _of_redis(self, read: Reading, environ: Mapping[str, str]) -> Iterator[Finding]:
+        config, maxlen = self._config, self._config.market.maxlen
+        kinds = len(config.market.subscribe) + bool(config.market.bar_types)
+        yield from doctor_server.server(
+            read, is_ours=self._is_ours, market_maxlen=maxlen, kinds=kinds
+        )
+        used = int(read.info.get("used_memory", 0))
+        yield doctor_rights.permissions(read)
+        of_disk = doctor_host.redis_disk(self._url, read.settings.get("dir", ""), used)
+        if of_disk is not None:
+            yield of_disk
+        yield from doctor_keys.keys(
+            read,
+            names=self._names,
+            role=config.role,
+            normal_words=config.control.normal_modes,
+            limits=config.limits_in_force,
+            market_maxlen=maxlen,
+        )
+        yield from doctor_keys.nautilus(
+            read,
+            now_ns=time.time_ns(),
+            db=Target.from_url(self._url).db,
+            cache_db=self._cache_db(),
+            nodes=doctor_host.node_configs(environ, self._url),
+        )
+
+    def _cache_db(self) -> int | None:
+        """Return the database of cache.url, None where that is no part of this server."""
+        if self._config.cache.url is None:
+            return None
+        cache = Target.from_url(self._config.cache.url.get_secret_value())
+        return cache.db if doctor_host.is_same(cache, Target.from_url(self._url)) else None
+
+    @property
+    def code(self) -> int:
+        """The exit code: FAILED when something would lose data, that of Redis when it is away."""
+        if self.refusal is not None:
+            return self.refusal.code
+        would_lose = any(each.level is Level.LOSE for each in self.findings)
+        return exits.FAILED if would_lose else exits.DONE
+
+    def lines(self, *, as_json: bool) -> Sequence[str]:
+        """Return the report."""
+        if as_json:
+            found = [each._asdict() for each in self.findings]
+            return [json.dumps({"code": self.code, "findings": found}, indent=2)]
+        return [*_table(self.findings), _verdict(self.findings)]
+
+
+def _table(findings: Sequence[Finding]) -> Iterator[str]:
+    width = max([len(each.name) for each in findings])
+    columns = "{:<7}  {:<" + str(width) + "}  {}"
+    for level, name, what, remedy in findings:
+        word = level.upper() if level is Level.LOSE else level.value
+        yield columns.format(word, name, what)
+        if remedy:
+            yield columns.format("", "", f"-> {remedy}")
+
+
+def _verdict(findings: Sequence[Finding]) -> str:
+    counts = {level: sum([each.level is level for each in findings]) for level in Level}
+    if counts[Level.LOSE]:
+        return f"{counts[Level.LOSE]} of {len(findings)} would lose data"
+    return (
+        f"nothing would lose data; {counts[Level.WARN]} of {len(findings)} to change, "
+        f"{counts[Level.UNKNOWN]} not known"
+    )
