@@ -137,7 +137,11 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m integrations.binance")
+    parser = argparse.ArgumentParser(
+        prog="python -m integrations.binance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, about in (
         ("ingest", "write venue files into a Nautilus catalog"),

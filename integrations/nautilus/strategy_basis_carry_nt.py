@@ -6,6 +6,7 @@ Run alone, it trades twenty minutes of a hand-made market in a BacktestEngine, p
 and exits with 0 when they are what they have to be, else with 1.
 """
 
+import argparse
 import importlib.util
 import sys
 from pathlib import Path
@@ -102,6 +103,8 @@ def trade() -> tuple[BacktestEngine, NautilusBasisCarryStrategy]:
 
 def main() -> int:
     """Trade, print what was done, and return the exit code."""
+    form = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=form).parse_args()
     engine, strategy = trade()
     fills = [
         (order, event)
