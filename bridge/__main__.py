@@ -216,6 +216,8 @@ def check_config(arguments: argparse.Namespace) -> int:
     for number, url in enumerate(settings.notify.urls, start=1):
         notify_channel.service(number, url.get_secret_value())
     where = settings.redis.safe_url or f"embedded, port {settings.embedded.port}"
+    if settings.redis.market_url is not None:
+        where = f"{where}, market data in {settings.redis.safe_market_url}"
     out.lines(f"usable: role {settings.role}, Redis {where}, prefix '{settings.stream_prefix}'")
     out.drain(TERMINAL_SECONDS_MAX)
     return exits.DONE

@@ -4,12 +4,12 @@ import secrets
 import threading
 import time
 
+from bridge import endpoints
 from bridge.claims import held_by
 from bridge.core.contract import Names
 from bridge.core.lanes import ExecLane, MarketLane, Record
 from bridge.exec_shipper import ExecShipper
 from bridge.lease import Lease
-from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.publisher import Publisher
 from bridge.records import Records
@@ -42,11 +42,13 @@ def make_publisher(
         batch_entries_max=config.exec.batch_entries_max,
         in_flight_max=config.exec.in_flight_max,
     )
+    market_url = config.redis.secret_market_url
     publisher = Publisher(
-        Target.from_url(url),
+        endpoints.parse(url),
         shipper,
         MarketLane(entries_max=config.market.entries_max, clock_ns=time.monotonic_ns),
         metrics,
+        market_endpoint=None if market_url is None else endpoints.parse(market_url),
         in_flight_max=config.market.in_flight_max,
         backoff_seconds_max=config.redis.reconnect_seconds_max,
         reply_seconds_max=config.redis.reply_timeout_seconds,

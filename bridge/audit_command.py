@@ -99,6 +99,11 @@ class Audit:
         agree = all(row.agrees for row in self.rows) and not self.problems
         return exits.DONE if agree else exits.FAILED
 
+    @property
+    def verdict(self) -> str:
+        """`agree` or `differ`; empty when there is nothing to compare with."""
+        return {exits.DONE: "agree", exits.FAILED: "differ"}.get(self.code, "")
+
     def lines(self) -> Iterator[str]:
         """Yield the report for a person."""
         yield COLUMNS.format("stream", "producer", "numbers", *PLACES, "")

@@ -254,8 +254,9 @@ class Claims:
         if not self._may_ask:
             return
         try:
-            run_id = _info(await self._ask("INFO", "server")).get("run_id")
-            if run_id is None or run_id == self._run_id:
+            # Of a Cluster those of all primaries: a failover changes them as a restart does.
+            run_id = " ".join(sorted(_told("run_id", await self._ask("INFO", "server"))))
+            if not run_id or run_id == self._run_id:
                 return
             is_first = self._run_id is None and self._journal is None
             if not is_first:
@@ -276,8 +277,7 @@ class Claims:
 
     async def _rewrite(self) -> None:
         """Ask for a rewrite and wait until it has succeeded; another try a second."""
-        info = _info(await self._ask("INFO", "persistence"))
-        if info.get("aof_enabled") != "1":
+        if "1" not in _told("aof_enabled", await self._ask("INFO", "persistence")):
             return
         log.info("redis.rewriting", why="it was restarted; its append-only file may end in a cut")
         while True:
@@ -286,18 +286,17 @@ class Claims:
             except RedisRefused as error:
                 if "in progress" not in str(error):
                     raise
-            info = await self._rewritten()
-            if info.get("aof_last_bgrewrite_status") == "ok":
+            if _told("aof_last_bgrewrite_status", await self._rewritten()) == {"ok"}:
                 log.info("redis.rewritten")
                 return
             log.error("redis.rewrite_failed", remedy="see its log; is its disk full?")
             await asyncio.sleep(REWRITE_RETRY_SECONDS)
 
-    async def _rewritten(self) -> dict[str, str]:
+    async def _rewritten(self) -> Reply:
         while True:
-            info = _info(await self._ask("INFO", "persistence"))
-            pending = (info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled"))
-            if "1" not in pending:
+            info = await self._ask("INFO", "persistence")
+            pending = ("aof_rewrite_in_progress", "aof_rewrite_scheduled")
+            if not any("1" in _told(name, info) for name in pending):
                 return info
             await asyncio.sleep(REWRITE_POLL_SECONDS)
 
@@ -312,9 +311,10 @@ def held_by(journal: Journal) -> Held:
     return Held(journal.producer, seqs, journal.jseq)
 
 
-def _info(answer: Reply) -> dict[str, str]:
-    pairs = (line.partition(":") for line in _text(answer).splitlines() if ":" in line)
-    return {name: value for name, _, value in pairs}
+def _told(name: str, info: Reply) -> set[str]:
+    """Return what INFO says of a field: one value, of a Cluster each node's."""
+    pairs = (line.partition(":") for line in _text(info).splitlines())
+    return {value for field, _, value in pairs if field == name}
 
 
 def _text(reply: Reply) -> str:

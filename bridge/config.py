@@ -1,8 +1,8 @@
 """Where the settings are read from, what is said about bad ones, and the table of all of them.
 
 A TOML file, then environment variables `BRIDGE_<SECTION>__<KEY>`, then the command line: the later
-one wins. A name that is no setting is an error wherever it stands. Passwords may come as systemd's
-credentials: files of the folder that $CREDENTIALS_DIRECTORY names.
+one wins. A name that is no setting is an error wherever it stands. Passwords and tokens may come as
+systemd's credentials: files of the folder that $CREDENTIALS_DIRECTORY names.
 """
 
 import difflib
@@ -26,8 +26,13 @@ from bridge.section import safe_url
 from bridge.settings import Config
 
 ENV_PREFIX = "BRIDGE_"
-# Which URL the password in a credential belongs to.
-CREDENTIALS = {"redis-password": "redis.url", "cache-password": "cache.url"}
+# Which URL the password in a credential belongs to, and which setting is one as it stands.
+CREDENTIALS = {
+    "redis-password": "redis.url",
+    "market-password": "redis.market_url",
+    "cache-password": "cache.url",
+}
+SECRETS = {"status-token": "status.token"}
 
 
 class ConfigError(Exception):
@@ -82,6 +87,8 @@ def _contradictions(config: Config) -> Iterator[str]:
     role = config.role
     if role != "demo" and config.redis.url is None:
         yield f"redis.url: the role {role} needs a Redis of yours; only the demo has its own"
+    if config.redis.market_url is not None and config.redis.url is None:
+        yield "redis.market_url: without redis.url all goes to the demo's own Redis; unset it"
     if role == "shadow" and config.is_simulated and not config.stream_prefix:
         yield (
             "streams.prefix: simulated fills would stand among real ones; leave it unset for "
@@ -179,11 +186,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _take_credentials(folder: str, given: dict[str, _Given]) -> Iterator[str]:
-    """Put the passwords that systemd hands over into their URLs; yield what is wrong with them.
+    """Put what systemd hands over where it belongs; yield what is wrong with it.
 
     An empty one is none, and so is one without a URL: a unit names them all.
     """
-    for name, path in CREDENTIALS.items():
+    for name, path in (CREDENTIALS | SECRETS).items():
         file = Path(folder, name)
         try:
             password = file.read_text().strip()
@@ -193,12 +200,16 @@ def _take_credentials(folder: str, given: dict[str, _Given]) -> Iterator[str]:
             yield f"credential {name}: cannot be read from {file}: {type(error).__name__}"
             continue
         url, origin = (given[path].value, given[path].origin) if path in given else ("", "")
+        if name in SECRETS and url and password:
+            yield f"{path}: it is set, and so is the credential {name}: take one away; {origin}"
+        elif name in SECRETS and password:
+            given[path] = _Given(password, f"credential {name}")
         scheme, found, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
         if not (password and found):
             continue
         authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
         user = authority.rpartition("@")[0]
-        if ":" in user or "password=" in rest:
+        if ":" in user or re.search(r"[?&]password=", rest):
             yield (
                 f"{path}: it holds a password, and so does the credential {name}; take it out of "
                 f"the URL; from {origin}"
@@ -250,9 +261,9 @@ def _refused(error: ErrorDetails, given: Mapping[str, _Given]) -> str:
 
 
 def _shown_value(path: str, value: object) -> str:
-    if path == "notify.urls":
+    if path in ("notify.urls", "status.token"):
         return MASK  # a token may stand anywhere in them
-    if path == "redis.url":
+    if path in ("redis.url", "redis.market_url"):
         return repr(safe_url(value)) if isinstance(value, str) else MASK
     return mask_urls(repr(value))
 

@@ -12,12 +12,14 @@ from bridge.config import ConfigError
 from bridge.controller import Keys
 from bridge.core import contract, control
 from bridge.core.contract import Names
+from bridge.endpoints import Cluster, Endpoint
 from bridge.exits import Exit
-from bridge.link import Target
 from bridge.settings import Config
 
 # Market events that were conflated, dropped or refused on the way.
 LOST = ("nautilus_bridge_market_conflated_total", "nautilus_bridge_market_dropped_total")
+# What redis-cli calls the options of a URL.
+CLI_TLS = {"ssl_ca_certs": "--cacert", "ssl_certfile": "--cert", "ssl_keyfile": "--key"}
 
 
 def told(run: Callable[[], int]) -> int:
@@ -37,15 +39,17 @@ def banner(config: Config, names: Names, *, redis: str, status: str) -> Iterator
     """Yield where everything is: `redis` as it may be shown, `status` the server's base URL."""
     kinds = [*config.market.subscribe, *(["bars"] if config.market.bar_types else [])]
     yield f"role {config.role}, strategy {config.source.strategy}, Redis {redis}"
+    yield f"page     {status}/"
     yield f"metrics  {status}/metrics   health  {status}/health"
     yield "streams  " + "  ".join([names.key(kind) for kind in contract.EXEC_KINDS])
     yield "         " + "  ".join([names.prefix + names.templates[kind] for kind in kinds])
 
 
-def examples(target: Target, names: Names, role: str) -> Iterator[str]:
+def examples(endpoint: Endpoint, names: Names, role: str) -> Iterator[str]:
     """Yield redis-cli lines to try. They work as they stand, from the repository's root."""
-    cli = redis_cli(target)
-    secret = " (REDISCLI_AUTH must hold the password)" if target.password is not None else ""
+    cli = redis_cli(endpoint)
+    has_secret = endpoint.locate_now().password is not None
+    secret = " (REDISCLI_AUTH must hold the password)" if has_secret else ""
     yield f"to try, in another terminal{secret}:"
     for words in (
         ("xrevrange", names.key("fills"), "+", "-", "count", "2"),
@@ -61,8 +65,9 @@ def examples(target: Target, names: Names, role: str) -> Iterator[str]:
     yield "Ctrl-C ends it."
 
 
-def redis_cli(target: Target) -> list[str]:
-    """Return how to call redis-cli for `target`, without its password."""
+def redis_cli(endpoint: Endpoint) -> list[str]:
+    """Return how to call redis-cli for the primary of now, without its password."""
+    target = endpoint.locate_now()
     tools = Path(".tools/bin/redis-cli")
     found = shutil.which("redis-cli")
     # The Makefile puts .tools/bin on our PATH; another terminal does not have it there.
@@ -75,7 +80,12 @@ def redis_cli(target: Target) -> list[str]:
         words += ["-p", str(target.port)]
     words += ["-n", str(target.db)] if target.db else []
     words += ["--user", target.username] if target.username else []
-    return words + (["--tls"] if target.tls is not None else [])
+    words += ["-c"] if isinstance(endpoint, Cluster) else []
+    if target.tls is not None:
+        words += ["--tls"] if target.tls.verify_mode else ["--tls", "--insecure"]
+        for name, option in CLI_TLS.items():
+            words += [option, target.tls_options[name]] if name in target.tls_options else []
+    return words
 
 
 def summary(now: Mapping[str, str], state: str) -> str:

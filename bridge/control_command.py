@@ -85,6 +85,8 @@ def status(client: redis.Redis, roles: Sequence[str], *, as_json: bool) -> Itera
         yield f"{role}  {state['state']}{why}"
         flag, mode = "on" if state["flag"] == "1" else "off", state["mode"]
         yield f"  {FLAG_OF_ROLE[role]} is {flag}, mode is {mode}, pid {state['pid']}"
+        if away := state.get("market_problem"):
+            yield f"  no market data: {away}"
         if state["latched"]:
             yield f"  halt {state['latched']} holds: python -m bridge resume --role {role}"
         if state["done_ns"]:

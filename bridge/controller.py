@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from bridge import exits
+from bridge import endpoints, exits
 from bridge.core import contract, control
 from bridge.core.contract import STREAMS
 from bridge.core.control import (
@@ -22,11 +22,13 @@ from bridge.core.control import (
     MODE_KEY,
     Decision,
     Inputs,
+    Mode,
     Raw,
     Sight,
     State,
 )
 from bridge.core.lanes import CannotRecord, ExecLane
+from bridge.endpoints import Cluster
 from bridge.exits import Exit
 from bridge.latch import LatchFile, new_id
 from bridge.metrics import Metrics
@@ -43,7 +45,11 @@ WORD_MAX: Final = 32
 
 
 class Keys(NamedTuple):
-    """The keys of one role: `halt` and `resume` are where `python -m bridge` asks."""
+    """The keys of one role: `halt` and `resume` are where `python -m bridge` asks.
+
+    On a Cluster the latch shares a slot with `mode`: a failover that sets the one back sets the
+    other back as well. Else a halt that is forgotten would look like one that was ended.
+    """
 
     flag: str
     latch: str
@@ -52,14 +58,22 @@ class Keys(NamedTuple):
     state: str
 
     @classmethod
-    def of(cls, role: str) -> "Keys":
-        """Return the keys of a role."""
-        return cls(FLAG_OF_ROLE[role], *[f"bridge:{name}:{role}" for name in cls._fields[1:]])
+    def of(cls, role: str, url: str | None = None) -> "Keys":
+        """Return the keys of a role; `url`: of the Redis that is meant, None for the embedded."""
+        keys = cls(FLAG_OF_ROLE[role], *[f"bridge:{name}:{role}" for name in cls._fields[1:]])
+        if url is None or not isinstance(endpoints.parse(url), Cluster):
+            return keys
+        return keys._replace(latch=f"{keys.latch}{{{MODE_KEY}}}")
 
     @property
     def reads(self) -> tuple[str, ...]:
         """What is read, the latch before the mode: see `control.step`."""
-        return (self.latch, MODE_KEY, self.flag, self.halt, self.resume)
+        return (*self.stops, self.resume)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Those that may stop trading, each of which has to be known for it to go on."""
+        return (self.latch, MODE_KEY, self.flag, self.halt)
 
 
 class Controller:
@@ -80,9 +94,10 @@ class Controller:
         *,
         executes: bool,
     ) -> None:
-        self.keys = Keys.of(config.role)
+        self.keys = Keys.of(config.role, config.redis.secret_url)
         self.on_change: Callable[[], None] = _nothing
         self.on_decision: Callable[[Decision, str], None] = _to_nobody
+        self.market_problem: Callable[[], str | None] = _nothing
         # What is still to be written: commands, oldest first, and whether the fields have changed.
         self.puts: list[tuple[str, ...]] = []
         self.is_dirty = True
@@ -117,9 +132,31 @@ class Controller:
         flag = control.flag_of(read[keys.flag])
         asked = {key: _text(read[key]) for key in (keys.halt, keys.resume)}
         sight = Sight(_text(read[keys.latch]), mode, *asked.values())
+        self._see(sight, read, flag=flag, mode=mode)
+        self.puts += [("DEL", key) for key, said in asked.items() if said]
+        self._check_restart(flag=flag)
+
+    def take_part(self, read: Mapping[str, Raw]) -> None:
+        """Act on what is stricter in a read of which Redis has refused some keys: nothing is
+        allowed by it, nothing ended. Limits that are missing stay what they are."""
+        keys, was = self.keys, self._inputs
+        seen, mode = Mode.UNKNOWN, was.mode
+        if MODE_KEY in read:
+            seen = control.mode_of(read[MODE_KEY], self._config.control.normal_modes)
+            mode = control.stricter(seen, was.mode)
+            self._mode_raw = read[MODE_KEY] if mode is seen else self._mode_raw
+        flag = was.flag and (keys.flag not in read or control.flag_of(read[keys.flag]))
+        order = _text(read.get(keys.halt))
+        sight = Sight(_text(read.get(keys.latch)), seen, order, is_whole=False)
+        self._see(sight, read, flag=flag, mode=mode)
+        if order:
+            self.puts.append(("DEL", keys.halt))
+
+    def _see(self, sight: Sight, read: Mapping[str, Raw], *, flag: bool, mode: Mode) -> None:
         step = control.step(self._latch, sight, new_id=new_id(), now_ns=time.time_ns())
         was, self._latch = self._latch, step.latch
-        self._limit({key: raw for key, raw in read.items() if key.startswith("risk:")})
+        limits = {key: raw for key, raw in read.items() if key.startswith("risk:")}
+        self._limit({**(self._limits_read or {}), **limits})
         # The gate first; a limit may just have been broken.
         self._change(flag=flag, mode=mode, halt=self._latch.halt)
         if self._flattens and not flag:
@@ -127,9 +164,8 @@ class Controller:
         if self._latch != was:
             self._store()
         if step.put is not KEEP:
-            self.puts.append(("SET", keys.latch, step.put) if step.put else ("DEL", keys.latch))
-        self.puts += [("DEL", key) for key, said in asked.items() if said]
-        self._check_restart(flag=flag)
+            key = self.keys.latch
+            self.puts.append(("SET", key, step.put) if step.put else ("DEL", key))
 
     def _limit(self, read: Mapping[str, Raw]) -> None:
         if read == self._limits_read:
@@ -285,6 +321,11 @@ class Controller:
         assert self._decision is not None
         return self._decision
 
+    @property
+    def link_problem(self) -> str | None:
+        """Why Redis cannot be relied on; None while it can."""
+        return self._inputs.link
+
     def fields(self) -> Iterator[str]:
         """Yield the names and values of the hash `bridge:state:<role>`, in turn."""
         halt = self._latch.halt
@@ -292,6 +333,7 @@ class Controller:
             "flag": "1" if self._inputs.flag else "0",
             "mode": control.word_of(self._mode_raw)[:WORD_MAX] or self._inputs.mode.value,
             "latched": "" if halt is None else halt.id,
+            "market_problem": self.market_problem() or "",
             "pid": str(os.getpid()),
             "heartbeat_ns": str(time.time_ns()),
         }

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
-import importlib
 import os
 import signal
 import sys
@@ -17,10 +16,8 @@ import redis
 import redis.asyncio
 import structlog
 import uvloop
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from bridge import console, exits, records, reloading
+from bridge import console, endpoints, exits, records, reloading
 from bridge import log as logs
 from bridge.alerts import Alerts
 from bridge.assembly import make_publisher
@@ -31,7 +28,6 @@ from bridge.core.control import State
 from bridge.embedded_redis import EmbeddedRedis, EmbeddedRedisError, PortTakenError
 from bridge.exits import Exit
 from bridge.lease import Lease
-from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.notify import Notifier, ended
 from bridge.notify_systemd import Manager
@@ -40,7 +36,8 @@ from bridge.publisher import Publisher
 from bridge.readers import Places, Readers
 from bridge.records import Records
 from bridge.settings import Config
-from bridge.source import Source
+from bridge.source import Source, load
+from bridge.status.feed import Feed, Parts
 from bridge.status.server import CannotBind, PortTaken, StatusServer
 from bridge.terminal import Writer
 from bridge.watcher import Watcher
@@ -66,7 +63,12 @@ BUILD_SECONDS_MAX: Final = 60.0
 REPORT_SECONDS: Final = 1.0
 # Less than a report's second, so that a Redis that stalls does not delay the status line.
 HASH_SECONDS_MAX: Final = 0.5
-AWAY: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+AWAY: Final = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.ClusterDownError,
+    OSError,
+)
 PUBLISHED: Final = (
     "nautilus_bridge_exec_published_total",
     "nautilus_bridge_market_published_total",
@@ -182,12 +184,6 @@ class Daemon:
             uuid=kept.journal.head.uuid,
         )
         self.metrics = notifier.metrics
-        self.status = StatusServer(
-            host=config.status.host,
-            port=config.status.port,
-            metrics=self.metrics,
-            health=self.problem,
-        )
         self._config = config
         self._server = server
         self._records = kept
@@ -204,6 +200,15 @@ class Daemon:
         self._readers = Readers(places, self.metrics)
         self._alerts = Alerts(notifier, places, self._readers)
         kept.journal.is_taken = self._readers.is_taken
+        self._redis = str(config.redis.safe_url)
+        if server is not None:
+            self._redis = f"{server.tcp_url} ({server.kind})"
+        if config.redis.market_url is not None:
+            self._redis += f", market data in {config.redis.safe_market_url}"
+        self._feed = Feed(
+            places, self._readers, self.metrics, kept.state, self._redis, self.problem
+        )
+        self.status = StatusServer(config.status, self._feed, self.metrics, self.problem)
         self._stopping = False
         self._hash_problem: str | None = None
 
@@ -316,13 +321,14 @@ class Daemon:
     def _state(self) -> str:
         """The word for the status line: what is wrong, else what may not be traded, else ok."""
         problem = self.problem()
-        if problem is not None or self._controller is None:
+        if problem is not None or self._controller is None or self._publisher is None:
             return problem or "ok"
         decision = self._controller.decision
         if decision.state is not State.ACTIVE:
             return f"{decision.state}: {decision.reason}"
-        down = self._readers.problem
-        return "ok" if down is None else f"ok, but not the books: {down}"
+        away = {"market data": self._publisher.market_problem, "books": self._readers.problem}
+        said = [f"not the {what}: {why}" for what, why in away.items() if why is not None]
+        return f"ok, but {'; '.join(said)}" if said else "ok"
 
     async def _run_source(self, source: Source, controller: Controller) -> None:
         """Run the source once it is known what it may do. Raises Exit."""
@@ -356,7 +362,8 @@ class Daemon:
             records=self._records,
             lease=self.lease,
         )
-        factory = _load(config.source.factory)
+        publisher.exec.lane.on_entry = self._feed.recent.take
+        factory = load(config.source.factory)
         lanes = (publisher.exec.lane, publisher.market.lane)
         executes = executes or config.role != "live"
         source = self._source = factory(config, *lanes, self.metrics, executes)
@@ -369,8 +376,9 @@ class Daemon:
             executes=executes,
         )
         controller.on_decision = self._alerts.on_decision
+        controller.market_problem = lambda: publisher.market_problem
         watcher = Watcher(
-            Target.from_url(self.url),
+            endpoints.parse(self.url),
             config.role,
             controller,
             self.metrics,
@@ -378,21 +386,20 @@ class Daemon:
             symbols=source.symbols,
             backoff_seconds_max=config.redis.reconnect_seconds_max,
         )
+        self._feed.follow(Parts(publisher, controller, watcher, source))
         return publisher, source, controller, watcher
 
     def _introduce(self) -> None:
         server = self._server
-        shown = str(self._config.redis.safe_url)
-        if server is not None:
-            shown = f"{server.tcp_url} ({server.kind})"
         status = self.status.url
-        self._out.lines(*console.banner(self._config, self.names, redis=shown, status=status))
-        target = Target.from_url(self.url if server is None else server.tcp_url)
-        self._out.lines(*console.examples(target, self.names, self._config.role))
+        self._out.lines(*console.banner(self._config, self.names, redis=self._redis, status=status))
+        endpoint = endpoints.parse(self.url if server is None else server.tcp_url)
+        self._out.lines(*console.examples(endpoint, self.names, self._config.role))
 
     async def _report(self, publisher: Publisher, source: Source) -> None:
         """Once a second: a status line for who looks, the metrics as a hash for status tiles."""
-        client = redis.asyncio.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
+        # Shorter than the whole: redis-py has to see itself that a node of a Cluster hangs.
+        client = endpoints.async_client(self.url, socket_timeout=HASH_SECONDS_MAX / 2)
         clock, before = asyncio.get_running_loop().time, 0
         try:
             while True:
@@ -407,6 +414,7 @@ class Daemon:
                     self._out.lines(console.status_line(now, published - before, self._state))
                 before = published
                 self._alerts.tick(now)
+                self._feed.tick(now)
                 if publisher.problem is None:
                     await self._write_hash(client, now)
         finally:
@@ -437,7 +445,7 @@ def lease_keys(config: Config) -> list[str]:
         f"role:{config.role}",
     ]
     if config.cache.url is not None:
-        target = Target.from_url(config.cache.url.get_secret_value())
+        target = endpoints.parse_single(config.cache.url.get_secret_value())
         keys.append(f"cache:{target.where}/{target.db}")
     return [f"bridge:lease:{key}" for key in keys]
 
@@ -450,20 +458,3 @@ def _on_signal(callback: Callable[[], object], numbers: Iterable[int]) -> None:
 
 def _sum(fields: Mapping[str, str], names: tuple[str, ...]) -> int:
     return sum([int(fields[name]) for name in names])
-
-
-def _load(path: str) -> Callable[..., Source]:
-    """Return `module:function`, the source's factory. Raises Exit."""
-    module, _, name = path.partition(":")
-    try:
-        factory: Callable[..., Source] = getattr(importlib.import_module(module), name)
-    except Exception as error:  # noqa: BLE001 - whatever a module of the user's raises
-        problem = f"{type(error).__name__}: {error}"
-        raise Exit(
-            exits.CONFIGURATION,
-            f"source.factory: cannot load {path}: {problem}; write module:function, with the "
-            "module below the working folder or on PYTHONPATH",
-        ) from None
-    if not callable(factory):
-        raise Exit(exits.CONFIGURATION, f"source.factory: {path} is no function")
-    return factory

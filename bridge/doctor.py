@@ -41,7 +41,7 @@ class Answer(NamedTuple):
     `key` is empty for a command without one. `must`: the bridge cannot work without.
     """
 
-    command: str
+    command: tuple[str, ...]
     key: str
     must: bool
     said: str

@@ -7,14 +7,26 @@ from pathlib import Path
 
 import redis
 
-from bridge import doctor_host, doctor_keys, doctor_rights, doctor_server, exits
+from bridge import (
+    doctor_host,
+    doctor_keys,
+    doctor_market,
+    doctor_rights,
+    doctor_server,
+    endpoints,
+    exits,
+)
+from bridge.cluster_client import nodes_of
 from bridge.core.contract import Names
 from bridge.doctor import Finding, Level, Reading
+from bridge.doctor_cluster import merged, worst
 from bridge.doctor_reading import read_all
+from bridge.endpoints import Cluster
 from bridge.exits import Exit
-from bridge.link import Target
 from bridge.preflight import raw_client_of, refusal_of
+from bridge.section import safe_url
 from bridge.settings import Config
+from bridge.target import Target
 
 
 class Examination:
@@ -39,46 +51,82 @@ class Examination:
         self.findings += doctor_host.settings(config, self._path, self._names)
         self.findings += doctor_host.disk(config, doctor_host.folders(config))
         self.findings += doctor_host.unit(config.role, doctor_host.unit_properties(config.role))
+        market_url = config.redis.secret_market_url
+        wanted = [*doctor_rights.needs(self._names, config.role, market=market_url is None)]
         client = raw_client_of(self._url)
         try:
-            read = read_all(client, self._names, config.role)
+            reads = {
+                self._url_of(node): read_all(node, self._names, config.role, wanted)
+                for node in nodes_of(client)
+            }
+            self._check_kind(reads[next(iter(reads))])
         except Exit as error:
             self._refuse(error)
         except (redis.RedisError, OSError) as error:
             self._refuse(refusal_of(error, self._url))
         else:
-            self.findings += self._of_redis(read, environ)
+            self.findings += self._of_redis(reads, environ)
         finally:
             client.close()
+        if market_url is not None:
+            self.findings += doctor_market.examine(market_url, config, self._names)
 
     def _refuse(self, refusal: Exit) -> None:
         self.refusal = refusal
         said, _, remedy = str(refusal).rpartition("; ")
         self.findings.append(Finding(Level.LOSE, "redis", said, remedy))
 
-    def _of_redis(self, read: Reading, environ: Mapping[str, str]) -> Iterator[Finding]:
+    def _url_of(self, node: redis.Redis) -> str:
+        """Return the URL of a server by itself."""
+        if not isinstance(endpoints.parse(self._url), Cluster):
+            return self._url
+        where = node.connection_pool.connection_kwargs
+        host = f"[{where['host']}]" if ":" in where["host"] else where["host"]
+        return f"redis://{host}:{where['port']}"
+
+    def _check_kind(self, read: Reading) -> None:
+        is_cluster = isinstance(endpoints.parse(self._url), Cluster)
+        if read.info.get("cluster_enabled") == "1" and not is_cluster:
+            what = f"redis.url: {safe_url(self._url)}: it is a node of a Cluster"
+            raise Exit(exits.CONFIGURATION, f"{what}; write redis+cluster://")
+
+    def _of_server(self, url: str, read: Reading) -> Iterator[Finding]:
         config, maxlen = self._config, self._config.market.maxlen
         kinds = len(config.market.subscribe) + bool(config.market.bar_types)
+        kinds = kinds if config.redis.market_url is None else 0
         yield from doctor_server.server(
-            read, is_ours=self._is_ours, market_maxlen=maxlen, kinds=kinds
+            read,
+            is_ours=self._is_ours,
+            is_replaceable=not isinstance(endpoints.parse(self._url), Target),
+            market_maxlen=maxlen,
+            kinds=kinds,
         )
         used = int(read.info.get("used_memory", 0))
         yield doctor_rights.permissions(read)
-        of_disk = doctor_host.redis_disk(self._url, read.settings.get("dir", ""), used)
+        of_disk = doctor_host.redis_disk(url, read.settings.get("dir", ""), used)
         if of_disk is not None:
             yield of_disk
+
+    def _of_redis(
+        self, reads: Mapping[str, Reading], environ: Mapping[str, str]
+    ) -> Iterator[Finding]:
+        config, maxlen = self._config, self._config.market.maxlen
+        found = {url: [*self._of_server(url, read)] for url, read in reads.items()}
+        yield from worst({url.removeprefix("redis://"): each for url, each in found.items()})
+        read = merged([*reads.values()])
         yield from doctor_keys.keys(
             read,
             names=self._names,
             role=config.role,
             normal_words=config.control.normal_modes,
             limits=config.limits_in_force,
-            market_maxlen=maxlen,
         )
+        if config.redis.market_url is None:
+            yield doctor_keys.market(read, maxlen)
         yield from doctor_keys.nautilus(
             read,
             now_ns=time.time_ns(),
-            db=Target.from_url(self._url).db,
+            db=endpoints.parse(self._url).db,
             cache_db=self._cache_db(),
             nodes=doctor_host.node_configs(environ, self._url),
         )
@@ -87,8 +135,9 @@ class Examination:
         """Return the database of cache.url, None where that is no part of this server."""
         if self._config.cache.url is None:
             return None
-        cache = Target.from_url(self._config.cache.url.get_secret_value())
-        return cache.db if doctor_host.is_same(cache, Target.from_url(self._url)) else None
+        cache = endpoints.parse_single(self._config.cache.url.get_secret_value())
+        here = endpoints.parse(self._url).locate_now()
+        return cache.db if doctor_host.is_same(cache, here) else None
 
     @property
     def code(self) -> int:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bridge import endpoints
 from bridge.core.contract import Names
 from bridge.doctor import Finding, Level, size
 from bridge.doctor_keys import NodeConfig, section
-from bridge.link import Target
 from bridge.settings import Config
+from bridge.target import Target
 
 PASSWORD: Final = re.compile(r"://[^/\s]*:[^/\s]+@")
 UNIT: Final = "nautilus-bridge@{role}.service"
@@ -150,7 +151,7 @@ def room(folder: Folder) -> Finding:
 
 def redis_disk(url: str, directory: str, used_bytes: int) -> Finding | None:
     """Judge the disk of a Redis on this machine, which keeps its memory in `directory`."""
-    target = Target.from_url(url)
+    target = endpoints.parse(url).locate_now()
     is_here = target.path is not None or target.host in LOOPBACK
     if not (directory and is_here and Path(directory).is_dir()):
         return None
@@ -234,7 +235,8 @@ def node_configs(environ: Mapping[str, str], url: str) -> list[NodeConfig]:
 
 def _is_here(config: Mapping[str, object], url: str) -> bool:
     """Return whether a node's cache is in the Redis at `url`."""
-    target, database = Target.from_url(url), section(section(config, "cache"), "database")
+    target = endpoints.parse(url).locate_now()
+    database = section(section(config, "cache"), "database")
     if not database:
         return False  # it is kept in memory
     where = (database.get("host") or LOOPBACK[0], database.get("port") or REDIS_PORT)

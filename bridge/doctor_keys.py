@@ -33,9 +33,8 @@ def keys(
     role: str,
     normal_words: Sequence[str],
     limits: Limits,
-    market_maxlen: int,
 ) -> Iterator[Finding]:
-    """Yield what is found of flags, mode, limits and streams."""
+    """Yield what is found of flags, mode, limits and execution streams."""
     yield bridge(read, role)
     yield from flags(read, role)
     yield mode(read, normal_words)
@@ -43,7 +42,6 @@ def keys(
     yield schema(read, names)
     for stream in read.exec_streams.values():
         yield exec_stream(stream, read.now_ms)
-    yield market(read, market_maxlen)
 
 
 def bridge(read: Reading, role: str) -> Finding:

@@ -1,5 +1,7 @@
 """What `python -m bridge doctor` reads of Redis. It changes nothing: what would be a write is
-queued in a transaction, which is where Redis checks permissions, and then discarded."""
+queued in a transaction, which is where Redis checks permissions, and then discarded.
+
+A node of a Cluster answers MOVED to what it would do if the key were its own."""
 
 import itertools
 import re
@@ -18,11 +20,11 @@ from bridge.core.contract import ARCHIVE_KIND, EXEC_KINDS, MARKET_KINDS, Names
 from bridge.core.control import FLAGS, MODE_KEY, WRONG_TYPE, Raw
 from bridge.doctor import Answer, Reading, Stream
 from bridge.doctor_keys import EXEC_TOPICS, HEARTBEAT_TOPIC, TRADER, topic_of, trader_of
-from bridge.doctor_rights import needs
+from bridge.doctor_rights import Need, needs
 from bridge.exits import Exit
 from bridge.preflight import asked
 
-SETTINGS: Final = ("save", "appendfsync", "dir")
+SETTINGS: Final = ("save", "appendfsync", "dir", "min-replicas-to-write")
 ROUND_TRIPS: Final = 20
 SCAN_ENTRIES: Final = 1_000
 SCAN_SECONDS_MAX: Final = 2.0
@@ -32,11 +34,14 @@ SCRIPTS: Final = (
 )  # fmt: skip
 
 
-def read_all(client: redis.Redis, names: Names, role: str) -> Reading:
-    """Return what doctor wants to know of a Redis; `client` is that of `raw_client_of`.
+def read_all(
+    client: redis.Redis, names: Names, role: str, wanted: Sequence[Need] | None = None
+) -> Reading:
+    """Return what doctor wants to know of a server; `client` is that of `raw_client_of`.
 
-    What the user may not ask is left empty. Raises redis.RedisError, OSError; Exit (UNAVAILABLE)
-    when it is no Redis that can be judged.
+    `wanted`: what its user is to have the right to; None: what the bridge does. What the user may
+    not ask is left empty. Raises redis.RedisError, OSError; Exit (UNAVAILABLE) when it is no Redis
+    that can be judged.
     """
     info = _tried(client, "INFO", "everything")
     if isinstance(info, Exception) and "unknown command" in str(info):
@@ -56,7 +61,7 @@ def read_all(client: redis.Redis, names: Names, role: str) -> Reading:
             for name, value in _hash(_tried(client, "CONFIG", "GET", each)).items()
         },
         user=_user(client),
-        answers=_answers(client, list(needs(names, role))),
+        answers=_answers(client, [*needs(names, role)] if wanted is None else wanted),
         round_trips_ns=round_trips_ns,
         skew_ns=skew_ns,
         now_ms=now_ms,
@@ -84,9 +89,7 @@ class Found(NamedTuple):
     symbols: list[str]
 
 
-def _answers(
-    client: redis.Redis, wanted: Sequence[tuple[bool, str, tuple[str, ...]]]
-) -> list[Answer] | None:
+def _answers(client: redis.Redis, wanted: Sequence[Need]) -> list[Answer] | None:
     """Return what Redis says to commands in a transaction that is discarded; None: it has none."""
     connection: Any = client.connection_pool.get_connection()
     try:
@@ -106,9 +109,13 @@ def _answers(
         connection.disconnect()
         client.connection_pool.release(connection)
     return [
-        Answer(" ".join(words[:2]), key, must, "" if reply == b"QUEUED" else str(reply))
+        Answer(words, key, must, "" if reply == b"QUEUED" or _is_moved(reply) else str(reply))
         for (must, key, words), reply in zip(wanted, replies, strict=True)
     ]
+
+
+def _is_moved(said: Any) -> bool:
+    return isinstance(said, redis.exceptions.MovedError)
 
 
 def _reply(connection: Any) -> Any:
@@ -155,7 +162,8 @@ def _scripts(client: redis.Redis, key: str) -> tuple[str, int]:
             return str(said), 0
     began = time.perf_counter_ns()
     said = _tried(client, "EVALSHA", scripts.digest(scripts.SEARCH), "1", key, "+", "1", "nobody")
-    is_wrong = isinstance(said, Exception) and not str(said).startswith("WRONGTYPE")
+    is_well = _is_moved(said) or str(said).startswith("WRONGTYPE")
+    is_wrong = isinstance(said, Exception) and not is_well
     return str(said) if is_wrong else "", time.perf_counter_ns() - began
 
 
@@ -211,12 +219,13 @@ def _read_streams(
             asked(pipe, "TYPE", key)
             asked(pipe, "XINFO", "STREAM", key)
             asked(pipe, "MEMORY", "USAGE", key)
-            asked(pipe, "TYPE", scripts.mark_key(key))
-        answers = itertools.batched(pipe.execute(raise_on_error=False), 4)
-    for key, (kind, flat, size_bytes, mark_kind) in zip(keys, answers, strict=True):
+            if with_marks:
+                asked(pipe, "TYPE", scripts.mark_key(key))
+        answers = itertools.batched(pipe.execute(raise_on_error=False), 3 + with_marks)
+    for key, (kind, flat, size_bytes, *mark) in zip(keys, answers, strict=True):
         info = {} if isinstance(flat, Exception) else dict(itertools.batched(flat, 2))
         first, last = info.get(b"first-entry"), info.get(b"last-entry")
-        mark_type = _text(mark_kind) if with_marks and isinstance(mark_kind, bytes) else "none"
+        mark_type = _text(mark[0]) if mark and isinstance(mark[0], bytes) else "none"
         yield Stream(
             key,
             type=_text(kind) if isinstance(kind, bytes) else "none",

@@ -2,7 +2,7 @@
 not do."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bridge.controller import Keys
@@ -12,48 +12,92 @@ from bridge.doctor import Answer, Finding, Level, Reading
 from bridge.lease import PREFIX
 
 REFUSED_COMMAND: Final = re.compile(r"run the '([^']+)' command")
+# Commands that are told by two words, and those that tell how many keys they have.
+CONTAINERS: Final = ("XINFO", "MEMORY", "SCRIPT", "CLIENT")
+SCRIPTS: Final = ("EVAL", "EVALSHA")
 # A stream of market data to try permissions with.
 EXAMPLE: Final = {
     "asset": "crypto", "symbol": "BTCUSDT", "venue": "BINANCE", "base": "BTC", "quote": "USDT",
 }  # fmt: skip
 
 
-def needs(names: Names, role: str) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
-    """Yield what the bridge does: whether it must, the key (empty: none), the command."""
-    for line in ("PING", "SCRIPT LOAD x", "EVAL x 0", "EVALSHA x 0"):
-        yield True, "", tuple(line.split())
-    for line in ("INFO", "BGREWRITEAOF", "HELLO 3", "CLIENT TRACKING ON"):
+# Whether the bridge must, the key (empty: none), the command.
+type Need = tuple[bool, str, tuple[str, ...]]
+
+
+def market_needs(names: Names) -> Iterator[Need]:
+    """Yield what the bridge does to a Redis that is for market data alone."""
+    yield True, "", ("PING",)
+    for line in ("INFO", "TIME", "SCAN 0"):
         yield False, "", tuple(line.split())
-    for key in [names.key(kind) for kind in EXEC_KINDS]:
-        yield True, key, ("XADD", key, "*", "a", "b")
-        yield True, key, ("XINFO", "STREAM", key)
-        yield True, key, ("XRANGE", key, "-", "+", "COUNT", "1")
-        yield True, key, ("XREVRANGE", key, "+", "-", "COUNT", "1")
-        yield True, key, ("XREAD", "COUNT", "1", "STREAMS", key, "0-0")
-        yield True, key, ("TYPE", key)
-        yield False, f"{key}:dead", ("XADD", f"{key}:dead", "*", "a", "b")
-        mark = scripts.mark_key(key)
-        yield True, mark, ("TYPE", mark)
-        yield True, mark, ("HGET", mark, "a")
-        yield True, mark, ("HMGET", mark, "a")
-        yield True, mark, ("HGETALL", mark)
-        yield True, mark, ("HSET", mark, "a", "b")
-    heads = names.key(ARCHIVE_KIND)
-    yield True, heads, ("XADD", heads, "*", "a", "b")
+    yield from _of_market(names)
+
+
+def _of_market(names: Names) -> Iterator[Need]:
     for key in [names.key(kind, EXAMPLE) for kind in MARKET_KINDS]:
         yield True, key, ("XADD", key, "*", "a", "b")
-        yield True, key, ("XTRIM", key, "MAXLEN", "~", "1")
+        yield False, key, ("TYPE", key)
+        yield False, key, ("XINFO", "STREAM", key)
+        yield False, key, ("MEMORY", "USAGE", key)
+
+
+def needs(names: Names, role: str, *, market: bool = True) -> Iterator[Need]:
+    """Yield what the bridge does to its Redis; without `market`, market data go to another one.
+
+    `ops/redis/bridge.acl` allows this. What need not be is doctor's, the other commands', or done
+    another way by the daemon.
+    """
+    for line in ("PING", "SCRIPT LOAD x"):
+        yield True, "", tuple(line.split())
+    for line in ("INFO", "BGREWRITEAOF", "HELLO 3", "CLIENT TRACKING ON", "TIME", "SCAN 0"):
+        yield False, "", tuple(line.split())
+    for key in [names.key(kind) for kind in EXEC_KINDS]:
+        yield from _of_stream(key)
+    heads = names.key(ARCHIVE_KIND)
+    yield True, heads, ("XADD", heads, "*", "a", "b")
+    yield False, heads, ("XRANGE", heads, "-", "+", "COUNT", "1")
+    yield from _of_market(names) if market else ()
     keys, lease = Keys.of(role), f"{PREFIX}role:{role}"
-    for key in (*keys.reads, *control.limit_keys(()), lease):
+    contract_key = names.prefixed(contract.CONTRACT_KEY)
+    for key in (*keys.reads, *control.limit_keys([EXAMPLE["symbol"]]), contract_key, lease):
         yield True, key, ("GET", key)
-    for key in (names.prefixed(contract.CONTRACT_KEY), keys.latch, lease):
+    for key in (contract_key, keys.latch, lease):
         yield True, key, ("SET", key, "a")
-    for key in (keys.halt, keys.resume, lease):
+    for key in (keys.halt, keys.resume, keys.latch, lease):
         yield True, key, ("DEL", key)
     for key in (names.prefixed(contract.METRICS_KEY), keys.state):
         yield True, key, ("HSET", key, "a", "b")
+        yield False, key, ("HGETALL", key)
     for key in (keys.state, lease):
         yield True, key, ("PEXPIRE", key, "1")
+    for key in (contract_key, lease):
+        yield True, key, ("EVALSHA", "x", "1", key)
+        yield True, key, ("EVAL", "x", "1", key)
+    for key in (keys.flag, control.MODE_KEY, keys.halt, keys.resume):
+        yield False, key, ("SET", key, "a")
+
+
+def _of_stream(key: str) -> Iterator[Need]:
+    """Yield what is done to an execution stream, to its mark, and to both by one script."""
+    yield True, key, ("XADD", key, "*", "a", "b")
+    yield True, key, ("XINFO", "STREAM", key)
+    yield True, key, ("XRANGE", key, "-", "+", "COUNT", "1")
+    yield True, key, ("XREVRANGE", key, "+", "-", "COUNT", "1")
+    yield True, key, ("XREAD", "COUNT", "1", "STREAMS", key, "0-0")
+    yield True, key, ("TYPE", key)
+    for line in ("EXISTS", "XLEN", "XINFO GROUPS", "MEMORY USAGE"):
+        yield False, key, (*line.split(), key)
+    yield False, key, ("XPENDING", key, "a")
+    yield False, key, ("XTRIM", key, "MINID", "=", "0-0")
+    yield False, f"{key}:dead", ("XADD", f"{key}:dead", "*", "a", "b")
+    mark = scripts.mark_key(key)
+    yield True, mark, ("TYPE", mark)
+    yield True, mark, ("HGET", mark, "a")
+    yield True, mark, ("HMGET", mark, "a")
+    yield True, mark, ("HGETALL", mark)
+    yield True, mark, ("HSET", mark, "a", "b")
+    yield True, mark, ("EVALSHA", "x", "2", key, mark)
+    yield True, key, ("EVAL", "x", "1", key)
 
 
 def permissions(read: Reading) -> Finding:
@@ -67,8 +111,9 @@ def permissions(read: Reading) -> Finding:
         return Finding(Level.OK, "permissions", what)
     level = Level.LOSE if any(each.must for each in refused) else Level.WARN
     said = ", ".join(dict.fromkeys(map(_called, refused)))
-    rights = " ".join(dict.fromkeys(map(_right, refused)))
+    has_selectors = not read.info.get("redis_version", "").startswith("6.")
     what = f"the user {read.user} may not: {said}"
+    rights = " ".join(_rights(refused, has_selectors=has_selectors))
     return Finding(level, "permissions", what, f"ACL SETUSER {read.user} {rights}")
 
 
@@ -83,6 +128,31 @@ def _called(answer: Answer) -> str:
     return command[1].replace("|", " ").upper() if command else f"touch {answer.key}"
 
 
-def _right(answer: Answer) -> str:
-    command = REFUSED_COMMAND.search(answer.said)
-    return f"'+{command[1]}'" if command else f"'~{answer.key}'"
+def right(command: Sequence[str]) -> str:
+    """Return the rule of an ACL that lets a user run a command, such as `+xinfo|stream`."""
+    return f"+{'|'.join(command[: 1 + (command[0] in CONTAINERS)]).lower()}"
+
+
+def _rights(refused: Sequence[Answer], *, has_selectors: bool) -> Iterator[str]:
+    """Yield the rules that let a user do what was refused.
+
+    Where it was the key, together with that key: the rules that the command is allowed by may be of
+    other keys only. Redis 6 knows no such selectors, and none of those rules.
+    """
+    missing = dict[str, None]()
+    by_keys = dict[Sequence[str], dict[str, None]]()
+    for each in refused:
+        if REFUSED_COMMAND.search(each.said):
+            missing[right(each.command)] = None
+        elif has_selectors:
+            by_keys.setdefault(_keys(each), {})[right(each.command)] = None
+        else:
+            missing |= dict.fromkeys(f"~{key}" for key in _keys(each))
+    yield from (f"'{rule}'" for rule in missing)
+    for keys, rights in by_keys.items():
+        yield f"'({' '.join([*(f'~{key}' for key in keys), *rights])})'"
+
+
+def _keys(answer: Answer) -> Sequence[str]:
+    name, *words = answer.command
+    return tuple(words[2 : 2 + int(words[1])]) if name in SCRIPTS else (answer.key,)

@@ -21,13 +21,18 @@ STALL_NS_MAX: Final = 250_000_000
 SKEW_NS_MAX: Final = 500_000_000
 
 
-def server(read: Reading, *, is_ours: bool, market_maxlen: int, kinds: int) -> Iterator[Finding]:
+def server(
+    read: Reading, *, is_ours: bool, is_replaceable: bool, market_maxlen: int, kinds: int
+) -> Iterator[Finding]:
     """Yield what is found of the server itself. `is_ours`: the demo's, which keeps nothing.
+    `is_replaceable`: Sentinels or a Cluster put another one in its place.
 
     `market_maxlen` entries are kept of each market stream, and at least `kinds` of those there are.
     """
     yield version(read)
     yield role(read)
+    if is_replaceable:
+        yield cut_off(read)
     yield persistence(read, is_ours=is_ours)
     yield eviction(read)
     yield memory(read, market_maxlen=market_maxlen, kinds=kinds)
@@ -69,7 +74,23 @@ def role(read: Reading) -> Finding:
     if not read.info:
         return _unread("role")
     replicas = read.info.get("connected_slaves", "0")
+    if (read.info.get("cluster_enabled"), replicas) == ("1", "0"):
+        remedy = "give it one: a Cluster that lacks one primary stops all trading"
+        return Finding(Level.WARN, "role", "a primary without a replica", remedy)
     return Finding(Level.OK, "role", f"primary, {replicas} replicas, accepts writes")
+
+
+def cut_off(read: Reading) -> Finding:
+    """Judge whether a primary that was replaced goes on taking writes while it is cut off."""
+    least, name = read.settings.get("min-replicas-to-write"), "cut off"
+    if least is None:
+        what = "whether a primary needs a replica to take writes cannot be asked"
+        return Finding(Level.UNKNOWN, name, what, "let the user call CONFIG: '+config|get'")
+    if least == "0":
+        what = "a primary that others have replaced takes writes while it is cut off from them"
+        remedy = "CONFIG SET min-replicas-to-write 1, and the same in redis.conf of each server"
+        return Finding(Level.WARN, name, what, remedy)
+    return Finding(Level.OK, name, f"min-replicas-to-write {least}")
 
 
 def persistence(read: Reading, *, is_ours: bool) -> Finding:

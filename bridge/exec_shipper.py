@@ -283,7 +283,7 @@ class ExecShipper:
         delay = 0.0 if error.code in RESUMING and not again else max(again, RETRY_SECONDS_MIN)
         shipment.retry_seconds = min(max(again, RETRY_SECONDS_MIN / 2) * 2, RETRY_SECONDS_MAX)
         self._start(self._claim_again(shipment, error, delay))
-        if error.kind == "readonly":
+        if error.is_elsewhere:
             self.link.drop()  # the name may lead to the new primary by now
 
     async def _claim_again(self, shipment: Shipment, error: ReplyError, delay: float) -> None:

@@ -6,21 +6,23 @@ several entries; the lanes need neither. Everything that is not on the hot path 
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import structlog
-from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
 from bridge.core import resp
 from bridge.core.resp import ProtocolError, Reply, ReplyError, ReplyParser
+from bridge.endpoints import Endpoint
+from bridge.sentinel import PORTS, NotLocated
+from bridge.target import Target
 
 log = structlog.get_logger("nautilus_bridge.link")
 
 CONNECT_SECONDS_MAX: Final = 5.0
 BACKOFF_SECONDS_MIN: Final = 0.01
+# A former primary may take writes for many seconds more: Sentinel is in no hurry to tell it.
+FOLLOW_SECONDS: Final = 1.0
 # A peer that vanished without a FIN is given up after half a minute; a stalled one is waited for.
 KEEPALIVE: Final = {
     "TCP_KEEPIDLE": 5,
@@ -28,68 +30,6 @@ KEEPALIVE: Final = {
     "TCP_KEEPCNT": 5,
     "TCP_USER_TIMEOUT": 30_000,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where Redis is and how to get in. Exactly one of `path` and `host` is used."""
-
-    host: str = "127.0.0.1"
-    port: int = 6379
-    path: str | None = None
-    db: int = 0
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: ssl.SSLContext | None = field(default=None, repr=False)
-
-    @classmethod
-    def from_url(cls, url: str) -> "Target":
-        """Parse a redis://, rediss:// or unix:// URL. Raises ValueError when it is none."""
-        parts: dict[str, Any] = dict(parse_url(url))
-        kind = parts.pop("connection_class", None)
-        wanted = {name: parts[name] for name in cls._plain() if name in parts}
-        if kind is UnixDomainSocketConnection:
-            return cls(**wanted)
-        tls = _tls_context(parts) if kind is SSLConnection else None
-        return cls(**wanted, tls=tls)
-
-    @property
-    def where(self) -> str:
-        """The address, fit to be logged."""
-        return self.path or f"{self.host}:{self.port}"
-
-    @staticmethod
-    def _plain() -> tuple[str, ...]:
-        return ("host", "port", "path", "db", "username", "password")
-
-    def without_secrets(self, text: str) -> str:
-        """Return what Redis said without the password, should Redis repeat it."""
-        text = text.partition(", with args beginning with")[0]
-        return text.replace(self.password, "***") if self.password else text
-
-    def greeting(self) -> list[tuple[str, ...]]:
-        """Return the commands that open a session; each must be answered without an error."""
-        commands: list[tuple[str, ...]] = []
-        if self.password is not None:
-            # With the user's name, as redis-py does it: without, a server that has no password
-            # refuses what it accepts with one.
-            commands.append(("AUTH", self.username or "default", self.password))
-        if self.db:
-            commands.append(("SELECT", str(self.db)))
-        commands.append(("PING",))
-        return commands
-
-
-def _tls_context(parts: dict[str, Any]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=parts.get("ssl_ca_certs"))
-    if parts.get("ssl_certfile"):
-        context.load_cert_chain(parts["ssl_certfile"], parts.get("ssl_keyfile"))
-    if parts.get("ssl_check_hostname") is False:
-        context.check_hostname = False
-    if parts.get("ssl_cert_reqs") == "none":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class RedisRefused(Exception):
@@ -108,7 +48,8 @@ GREETING_ANSWERS: Final[dict[str, Reply]] = {
 }
 
 # Every way in which Redis can be away; anything else is a fault of ours and ends the process.
-OUTAGE: Final = (OSError, TimeoutError, RedisRefused, ProtocolError)
+OUTAGE: Final = (OSError, TimeoutError, RedisRefused, ProtocolError, NotLocated)
+NO_PRIMARY: Final = ReplyError("READONLY", "READONLY it is no primary (any more)")
 
 
 class Connection(asyncio.Protocol):
@@ -137,13 +78,14 @@ class Connection(asyncio.Protocol):
             if replies:
                 self.on_replies(replies)
         except Exception as error:  # noqa: BLE001 - it is raised again by whoever awaits `closed`
-            self._end(error)
+            self.end(error)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the owner."""
-        self._end(error or ConnectionResetError("Redis closed the connection"))
+        self.end(error or ConnectionResetError("Redis closed the connection"))
 
-    def _end(self, error: Exception) -> None:
+    def end(self, error: Exception) -> None:
+        """Cut the connection at once; `error` is why, unless it has ended before."""
         if not self.closed.done():
             self.closed.set_exception(error)
         self.drop()
@@ -170,6 +112,7 @@ class Connection(asyncio.Protocol):
 class Link:
     """Keeps one connection up for ever; never blocks who writes.
 
+    Sentinels are asked where the primary is, before each attempt and each second.
     Once a connection is greeted, `on_replies` gets what it answers, until `on_down` tells that it
     is gone; `prepare` may write and wait before the link is up, which `on_up` tells. All of it runs
     on the loop that runs `run`. `on_error` is told the kind of every failure.
@@ -177,7 +120,7 @@ class Link:
 
     def __init__(
         self,
-        target: Target,
+        endpoint: Endpoint,
         *,
         name: str,
         backoff_seconds_max: float,
@@ -191,8 +134,9 @@ class Link:
         self.is_up = False
         self.connects = 0
         self._serves = False
-        self._target = target
-        self._greeting = target.greeting()
+        self._endpoint = endpoint
+        self._target: Target | None = None
+        self._follower: asyncio.Task[None] | None = None
         self._prepare = prepare
         self._backoff_seconds_max = backoff_seconds_max
         self._on_up = on_up
@@ -210,6 +154,7 @@ class Link:
         while True:
             try:
                 connection = await self._connect()
+                self._begin_following(connection)
                 self._serves = True
                 self.write = connection.write
                 connection.on_replies = self._on_replies
@@ -234,6 +179,40 @@ class Link:
         if self._connection is not None:
             self._connection.drop()
 
+    def seek(self, key: str, refusal: Reply) -> bool:
+        """Send ASKING and GET where a key of a Cluster is just moved to; return whether they were.
+
+        One server moves nothing.
+        """
+        return False
+
+    def one_of_each_node(self, keys: Sequence[str]) -> list[str]:
+        """Return of the keys that lie on the same node of a Cluster the first; none for one server,
+        which is all in one."""
+        return []
+
+    def _begin_following(self, connection: Connection) -> None:
+        def end(follower: asyncio.Task[None]) -> None:
+            if not follower.cancelled():
+                why = f"the primary cannot be followed: {follower.exception()!r}"
+                connection.end(ConnectionResetError(why))
+
+        if not isinstance(self._endpoint, Target):
+            self._follower = asyncio.ensure_future(self._follow(connection))
+            self._follower.add_done_callback(end)
+
+    async def _follow(self, connection: Connection) -> None:
+        """End a connection whose peer is the primary no more; it need not know that yet itself."""
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            if where := await self._elsewhere():
+                connection.end(ConnectionResetError(f"the primary is {where} now"))
+
+    async def _elsewhere(self) -> str:
+        """Return where the primary has gone; empty while it is where it was."""
+        found = await self._endpoint.locate(FOLLOW_SECONDS / 2)
+        return "" if found == self._target else found.where
+
     async def _prepare_on(self, connection: Connection) -> None:
         """Run `prepare` for as long as the connection stands."""
         task = asyncio.ensure_future(self._prepare())
@@ -257,6 +236,8 @@ class Link:
         self._on_up()
 
     def _down(self) -> None:
+        if self._follower is not None:
+            self._follower.cancel()
         if self._connection is not None:
             self._connection.forget()
             self._connection = None
@@ -271,61 +252,88 @@ class Link:
         if isinstance(error, ProtocolError):
             kind = "protocol"
         self._on_error(kind)
-        said = (
-            self._target.without_secrets(str(error))
-            or f"no answer within {CONNECT_SECONDS_MAX:.0f} s"
+        endpoint = self._endpoint
+        said = endpoint.without_secrets(str(error)) or (
+            f"no answer within {CONNECT_SECONDS_MAX:.0f} s"
         )
-        self.problem = problem = f"{type(error).__name__}: {said}"
+        problem = f"{type(error).__name__}: {said}"
+        if endpoint.problem:
+            problem = f"{problem}; {endpoint.problem}"
+        self.problem = problem
         if problem not in self._logged:
             self._logged.add(problem)
             log.warning(
                 "redis.lost",
                 lane=self.name,
-                redis=self._target.where,
+                redis=(self._target or endpoint).where,
                 kind=kind,
                 problem=problem,
                 retrying=True,
             )
 
     async def _connect(self) -> Connection:
-        answers: list[Reply] = []
-        enough = asyncio.Event()
-        greeting = self._greeting
+        self._target = None
+        target = self._target = await self._endpoint.locate()
+        self._connection, _ = await connect(target)
+        return self._connection
 
-        def collect(replies: Sequence[Reply]) -> None:
-            answers.extend(replies)
-            if len(answers) >= len(greeting):
-                enough.set()
 
-        async with asyncio.timeout(CONNECT_SECONDS_MAX):
-            self._connection = connection = await self._open(collect)
-            connection.write(b"".join([resp.command(*words) for words in greeting]))
+async def connect(target: Target, *question: str) -> tuple[Connection, Reply]:
+    """Open a connection, greet, and ask, where there is a question: returns the answer as well.
+
+    Raises one of OUTAGE; then nothing is left open.
+    """
+    greeting, answers, enough = target.greeting(), list[Reply](), asyncio.Event()
+    commands = [*greeting, question] if question else greeting
+
+    def collect(replies: Sequence[Reply]) -> None:
+        answers.extend(replies)
+        if len(answers) >= len(commands):
+            enough.set()
+
+    async with asyncio.timeout(CONNECT_SECONDS_MAX):
+        connection = await _open(target, collect)
+        try:
+            connection.write(b"".join([resp.command(*words) for words in commands]))
             connection.closed.add_done_callback(lambda _: enough.set())
             await enough.wait()
-        for answer in answers:  # first: a server that is full says so and hangs up
-            if isinstance(answer, ReplyError):
-                # It may repeat what it was told.
-                raise RedisRefused(answer, self._target.without_secrets(answer.message))
-        for words, answer in zip(greeting, answers, strict=False):
-            if answer != GREETING_ANSWERS[words[0]]:
-                # Without the answer: it may be what was asked, password included.
-                raise ProtocolError(f"what does not answer {words[0]} like Redis is none")
-        if connection.closed.done():
-            connection.closed.result()
-        return connection
+            _check(target, greeting, answers)
+            if connection.closed.done():
+                connection.closed.result()
+        except BaseException:
+            connection.forget()
+            raise
+    return connection, answers[-1]
 
-    async def _open(self, collect: Callable[[Sequence[Reply]], None]) -> Connection:
-        loop = asyncio.get_running_loop()
-        target = self._target
-        if target.path is not None:
-            _, connection = await loop.create_unix_connection(
-                lambda: Connection(collect), target.path
-            )
-        else:
+
+def _check(target: Target, greeting: Sequence[tuple[str, ...]], answers: Sequence[Reply]) -> None:
+    for answer in answers:  # first: a server that is full says so and hangs up
+        if isinstance(answer, ReplyError):
+            # It may repeat what it was told.
+            raise RedisRefused(answer, target.without_secrets(answer.message))
+    for words, answer in zip(greeting, answers, strict=False):
+        if words[0] == "ROLE" and isinstance(answer, list):
+            if answer[:1] != [b"master"]:
+                raise RedisRefused(NO_PRIMARY)
+        elif answer != GREETING_ANSWERS.get(words[0]):
+            # Without the answer: it may be what was asked, password included.
+            raise ProtocolError(f"what does not answer {words[0]} like Redis is none")
+
+
+async def _open(target: Target, collect: Callable[[Sequence[Reply]], None]) -> Connection:
+    loop = asyncio.get_running_loop()
+    if target.path is not None:
+        _, connection = await loop.create_unix_connection(lambda: Connection(collect), target.path)
+    else:
+        if target.port not in PORTS:  # uvloop takes the rest of a division by 65,536
+            raise ProtocolError(f"{target.where}: no port has this number")
+        try:
             _, connection = await loop.create_connection(
                 lambda: Connection(collect), target.host, target.port, ssl=target.tls
             )
-        return connection
+        except UnicodeError as error:  # a node of a Cluster was told to be there
+            raise ProtocolError(f"{target.where}: {error}") from None
+    return connection
 
 
 def _discard(_: bytes) -> None:

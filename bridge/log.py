@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -15,9 +16,7 @@ MASK = "***"
 _SECRET_KEY = re.compile(r"pass|secret|token|api[_-]?key|private", re.IGNORECASE)
 # Everything up to the last "@" of the word goes: a password may itself hold "@" or "/".
 _USER_INFO = re.compile(r"://(?:([^\s/?#@:]*:)\S*|[^\s/?#@:]+)@")
-_QUERY_SECRET = re.compile(
-    rf"([?&][^=&\s]*(?:{_SECRET_KEY.pattern})[^=&\s]*=)[^&\s]+", re.IGNORECASE
-)
+_QUERY_OPTION = re.compile(r"([?&]([^=&\s]+)=)[^&\s]+")
 
 
 def configure(level: str = "info", log_format: str = "auto", *, stream: Any = None) -> None:
@@ -76,7 +75,11 @@ def get_logger(name: str = ROOT) -> structlog.stdlib.BoundLogger:
 
 def mask_urls(text: str) -> str:
     """Return `text` with the passwords of its URLs masked, in the user part and in the query."""
-    return _QUERY_SECRET.sub(rf"\1{MASK}", _USER_INFO.sub(rf"://\1{MASK}@", text))
+
+    def masked(option: re.Match[str]) -> str:
+        return option[1] + MASK if is_secret_name(unquote(option[2])) else option[0]
+
+    return _QUERY_OPTION.sub(masked, _USER_INFO.sub(rf"://\1{MASK}@", text))
 
 
 def is_secret_name(name: str) -> bool:

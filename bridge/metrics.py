@@ -41,7 +41,8 @@ EVENT_TYPE_OF = {
     "funding": "funding",
 }
 REDIS_ERROR_KINDS = (
-    "connection", "auth", "oom", "readonly", "loading", "wrongtype", "protocol", "other",
+    "connection", "auth", "oom", "readonly", "loading", "moved", "wrongtype", "protocol",
+    "other",
 )  # fmt: skip
 DROP_REASONS = ("full", "refused", "wrongtype")
 REFUSAL_REASONS = ("unknown", "broken", "no_instrument", "collision", "full")

@@ -1,23 +1,23 @@
 """What Redis must answer before anything starts: that it takes what will be written to it."""
 
+import contextlib
 import json
 import time
 from typing import Any, Final
 
 import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from bridge import exits
+from bridge import endpoints, exits
 from bridge.core import contract, scripts
 from bridge.core.contract import Names
 from bridge.core.control import FLAG_OF_ROLE, flag_of
 from bridge.exits import Exit
 from bridge.lease import Lease
-from bridge.link import Target
 from bridge.section import safe_url
+from bridge.sentinel import NotLocated, SentinelRefused
 from bridge.settings import Config
+from bridge.tls import Trouble, trouble
 
 log = structlog.get_logger("nautilus_bridge.preflight")
 
@@ -29,10 +29,28 @@ LOADING_POLL_SECONDS: Final = 0.05
 # match wins: some of the classes are kinds of ConnectionError or ResponseError.
 REFUSALS: Final = (
     (
+        SentinelRefused,
+        "",
+        exits.REFUSED,
+        "correct sentinel_username and sentinel_password in redis.url",
+    ),
+    (
+        NotLocated,
+        "",
+        exits.UNAVAILABLE,
+        "start a Sentinel there, or correct the addresses and the service in redis.url",
+    ),
+    (
         (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError),
         "",
         exits.REFUSED,
         "correct user and password in redis.url, or the user's ACL",
+    ),
+    (
+        redis.exceptions.ResponseError,
+        "The user executing the script",
+        exits.REFUSED,
+        "correct the user's ACL: ops/redis/bridge.acl",
     ),
     (
         redis.exceptions.BusyLoadingError,
@@ -60,6 +78,24 @@ REFUSALS: Final = (
     ),
     (
         redis.exceptions.ResponseError,
+        "This instance has cluster support disabled",
+        exits.CONFIGURATION,
+        "write redis:// for a server that is no Cluster",
+    ),
+    (
+        redis.exceptions.MovedError,
+        "",
+        exits.CONFIGURATION,
+        "it is a node of a Cluster: write redis+cluster://",
+    ),
+    (
+        redis.exceptions.ClusterDownError,
+        "",
+        exits.UNAVAILABLE,
+        "wait until each of its slots has a primary; see CLUSTER INFO",
+    ),
+    (
+        redis.exceptions.ResponseError,
         "",
         exits.UNAVAILABLE,
         "make it accept writes",
@@ -84,22 +120,14 @@ def prepare_redis(
     deadline = time.monotonic() + config.redis.start_timeout_seconds
     where = config.redis.safe_url or "the embedded Redis"
     try:
-        client = client_of(url)
-    except (TypeError, ValueError) as error:
+        endpoints.parse(url)
+    except ValueError as error:
         raise Exit(exits.CONFIGURATION, f"redis.url: {where}: {error}") from None
-    schema = json.dumps(contract.json_schema(names), separators=(",", ":"))
     try:
         while True:
             try:
-                key = names.prefixed(contract.CONTRACT_KEY)
-                client.set(key, schema)
-                # The exec lane needs the right to scripts.
-                client.evalsha(client.script_load(scripts.RELEASE), 1, key, "")
-                if lease is not None:
-                    lease.take(client, takeover=takeover)
-                if config.redis.url is None:
-                    client.set(FLAG_OF_ROLE[config.role], "1")  # of a Redis that is ours alone
-                return _flag(client, FLAG_OF_ROLE[config.role])
+                with contextlib.closing(client_of(url)) as client:
+                    return _prepare(client, config, names, lease, takeover=takeover)
             except redis.exceptions.BusyLoadingError:
                 if time.monotonic() > deadline:
                     raise
@@ -108,8 +136,20 @@ def prepare_redis(
         raise
     except Exception as error:  # noqa: BLE001 - redis-py raises anything at what is no Redis
         raise refusal_of(error, url, where) from None
-    finally:
-        client.close()
+
+
+def _prepare(
+    client: redis.Redis, config: Config, names: Names, lease: Lease | None, *, takeover: bool
+) -> bool:
+    key = names.prefixed(contract.CONTRACT_KEY)
+    client.set(key, json.dumps(contract.json_schema(names), separators=(",", ":")))
+    # The exec lane needs the right to scripts.
+    client.evalsha(client.script_load(scripts.RELEASE), 1, key, "")
+    if lease is not None:
+        lease.take(client, takeover=takeover)
+    if config.redis.url is None:
+        client.set(FLAG_OF_ROLE[config.role], "1")  # of a Redis that is ours alone
+    return _flag(client, FLAG_OF_ROLE[config.role])
 
 
 def _flag(client: redis.Redis, key: str) -> bool:
@@ -125,29 +165,24 @@ def _flag(client: redis.Redis, key: str) -> bool:
 
 def release(url: str, lease: Lease) -> None:
     """Give the lease back, if Redis is there to take it; else it ends by itself."""
-    client = client_of(url, RELEASE_SECONDS_MAX)
     try:
-        lease.release(client)
+        with contextlib.closing(client_of(url, RELEASE_SECONDS_MAX)) as client:
+            lease.release(client)
     except (redis.exceptions.RedisError, OSError) as error:
         log.warning("lease.not_released", problem=str(error))
-    finally:
-        client.close()
 
 
-def client_of(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> redis.Redis:
-    """Return a client that never retries."""
-    return redis.Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=answer_seconds_max,
-        socket_connect_timeout=answer_seconds_max,
-    )
+def client_of(
+    url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX, **options: Any
+) -> redis.Redis:
+    """Return a client that never retries. Raises ValueError when the URL is none."""
+    seconds = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), answer_seconds_max)
+    return endpoints.sync_client(url, **seconds, **options)
 
 
 def raw_client_of(url: str) -> redis.Redis:
     """Return a client whose answers are lists, bytes and integers, as they came: see `asked`."""
-    client = client_of(url)
-    client.connection_pool.connection_kwargs["protocol"] = 2
+    client = client_of(url, protocol=2)
     client.response_callbacks.clear()
     return client
 
@@ -157,11 +192,24 @@ def asked(client: redis.Redis, *words: bytes | str | int) -> Any:
     return client.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
-def refusal_of(error: Exception, url: str, where: str | None = None) -> Exit:
+def refusal_of(
+    error: Exception, url: str, where: str | None = None, *, setting: str = "redis.url"
+) -> Exit:
     """Return the exit for what Redis said, or did not say: its code, the text, what to do."""
     code, remedy = _judge(error)
-    said = Target.from_url(url).without_secrets(str(error))
-    return Exit(code, f"redis.url: {where or safe_url(url)}: {said}; {remedy}")
+    said = endpoints.told(url, error)
+    if (code, remedy) == NO_ANSWER and (found := _trouble(url)):
+        code, said, remedy = found
+    remedy = remedy.replace("redis.url", setting)
+    return Exit(code, f"{setting}: {where or safe_url(url)}: {said}; {remedy}")
+
+
+def _trouble(url: str) -> Trouble | None:
+    """Return what is wrong with TLS there, if that is it."""
+    try:
+        return trouble(endpoints.parse(url).locate_now())
+    except NotLocated:
+        return None
 
 
 def _judge(error: Exception) -> tuple[int, str]:

@@ -12,12 +12,14 @@ import structlog
 import uvloop
 
 from bridge import exits
+from bridge.cluster_link import link_to
 from bridge.core.lanes import Channel, MarketLane, Refused
 from bridge.core.resp import Reply
+from bridge.endpoints import Endpoint
 from bridge.exec_shipper import ExecShipper
 from bridge.exits import Exit
 from bridge.handlers import Handlers
-from bridge.link import Link, Target
+from bridge.link import Link
 from bridge.market_shipper import MarketShipper
 from bridge.metrics import EVENT_TYPE_OF, Metrics
 from bridge.records import Records
@@ -35,16 +37,17 @@ class Publisher:
     """Owns both links; runs on one loop, which in a live node is the trading loop.
 
     The lanes wake it; it flushes once per loop turn. With `threaded` the lanes are filled by
-    another thread than the loop's.
+    another thread than the loop's. `market_endpoint`: market data go to another Redis.
     """
 
     def __init__(
         self,
-        target: Target,
+        endpoint: Endpoint,
         exec_shipper: ExecShipper,
         market_lane: MarketLane,
         metrics: Metrics,
         *,
+        market_endpoint: Endpoint | None = None,
         in_flight_max: int,
         backoff_seconds_max: float,
         reply_seconds_max: float,
@@ -58,9 +61,12 @@ class Publisher:
         self._metrics = metrics
         self._reply_seconds_max = reply_seconds_max
         self._links = [
-            self._make_link(target, "exec", self.exec, backoff_seconds_max),
-            self._make_link(target, "market", self.market, backoff_seconds_max),
+            self._make_link(endpoint, "exec", self.exec, backoff_seconds_max),
+            self._make_link(
+                market_endpoint or endpoint, "market", self.market, backoff_seconds_max
+            ),
         ]
+        self._is_apart = market_endpoint is not None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0
         self._armed = False
@@ -155,14 +161,14 @@ class Publisher:
 
     @property
     def problem(self) -> str | None:
-        """Why this publisher is not healthy, None when it is."""
-        for link in self._links:
-            if not link.is_up:
-                return f"no connection to Redis for the {link.name} lane: {link.problem}"
-        silent_seconds = max(self.exec.silent_seconds, self.market.silent_seconds)
-        if silent_seconds > SILENT_SECONDS_MAX:
-            return f"Redis has not answered for {silent_seconds:.0f} s"
-        return self.exec.problem
+        """Why this publisher is not healthy, None when it is; see also `market_problem`."""
+        shared = () if self._is_apart else (self.market,)
+        return _problem_of(self.exec, *shared) or self.exec.problem
+
+    @property
+    def market_problem(self) -> str | None:
+        """Why a Redis that is for market data alone takes none; None: it does, or there is none."""
+        return _problem_of(self.market) if self._is_apart else None
 
     async def _watch(self) -> None:
         """Give up a connection that stays silent: behind it may be nobody any more."""
@@ -182,7 +188,11 @@ class Publisher:
         self._check_drained()  # what was left may have been refused: no reply tells of that
 
     def _make_link(
-        self, target: Target, name: str, shipper: ExecShipper | MarketShipper, backoff: float
+        self,
+        endpoint: Endpoint,
+        name: str,
+        shipper: ExecShipper | MarketShipper,
+        backoff: float,
     ) -> Link:
         def on_up() -> None:
             if link.connects > 1:
@@ -196,8 +206,8 @@ class Publisher:
             if self.on_progress is not None:
                 self.on_progress()
 
-        link = Link(
-            target,
+        link = link_to(
+            endpoint,
             name=name,
             backoff_seconds_max=backoff,
             prepare=shipper.prepare,
@@ -241,6 +251,17 @@ class Publisher:
         metrics.in_flight["market"].set_function(lambda: self.market.in_flight)
         for link in self._links:
             metrics.connected[link.name].set_function(functools.partial(_is_up, link))
+
+
+def _problem_of(*shippers: ExecShipper | MarketShipper) -> str | None:
+    """Return what is wrong with the connection of a lane, None where all is well."""
+    for link in [each.link for each in shippers]:
+        if not link.is_up:
+            return f"no connection to Redis for the {link.name} lane: {link.problem}"
+    silent_seconds = max([each.silent_seconds for each in shippers])
+    if silent_seconds > SILENT_SECONDS_MAX:
+        return f"Redis has not answered for {silent_seconds:.0f} s"
+    return None
 
 
 def safe_repr(event: object) -> str:

@@ -6,11 +6,14 @@ from typing import Any, Final
 import redis
 import structlog
 
-from bridge.core import resp, scripts
-from bridge.link import Target
+from bridge import endpoints
+from bridge.cluster_client import node_of
+from bridge.core import resp, scripts, slots
+from bridge.link import FOLLOW_SECONDS
 from bridge.preflight import client_of
 from bridge.reading import SEQ_DIGITS_MAX, Place, digest_of
 from bridge.section import safe_url
+from bridge.sentinel import Sentinel
 
 log = structlog.get_logger("nautilus_bridge.reader")
 
@@ -18,29 +21,38 @@ START: Final = Place("0-0", b"")
 
 
 class ReaderLink:
-    """One connection of one thread, made when it is needed. `problem` says why there is none."""
+    """The connections of one thread, one to each server, made when they are needed. `problem` says
+    why there are none."""
 
     def __init__(self, url: str, name: str) -> None:
         self.problem = ""
         self._url = url
         self._name = name
-        self._connection: Any = None
+        self._client: redis.Redis | None = None
+        self._connections: dict[redis.Redis, Any] = {}
 
     def ask(self, requests: Sequence[bytes], answers: int = 1) -> list[Any]:
         """Send requests that have so many answers each; return them, refusals among them.
 
-        Raises redis.RedisError.
+        A request is of one slot. Raises redis.RedisError.
         """
         try:
-            connection = self._connected()
-            connection.send_packed_command([b"".join(requests)])
-            found = [_answer(connection) for _ in range(answers * len(requests))]
+            if self._has_moved():
+                self.close()
+            wires = [self._connected(each) for each in requests]
+            for wire in dict.fromkeys(wires):
+                theirs = [each for each, to in zip(requests, wires, strict=True) if to is wire]
+                wire.send_packed_command([b"".join(theirs)])
+            found = [_answer(wire) for wire in wires for _ in range(answers)]
         except OSError as error:  # not to be taken for one of the sink's
             self.close()
             raise redis.ConnectionError(str(error)) from error
         except BaseException:
             self.close()
             raise
+        if any(isinstance(each, redis.exceptions.MovedError) for each in found):
+            self.close()
+            raise redis.ConnectionError("the slots of the Cluster have moved")
         if self.problem:
             self.problem = ""
             log.info("reader.connected", sink=self._name)
@@ -48,24 +60,37 @@ class ReaderLink:
 
     def on_down(self, error: Exception) -> None:
         """Tell once why Redis cannot be asked."""
-        said = Target.from_url(self._url).without_secrets(str(error)) or type(error).__name__
+        said = endpoints.told(self._url, error)
         if said != self.problem:
             self.problem = said
             log.error("reader.waiting", sink=self._name, redis=safe_url(self._url), problem=said)
 
     def close(self) -> None:
         """Hang up; the next request connects again."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        for connection in self._connections.values():
             connection.disconnect()
+        self._connections, self._client = {}, None
 
-    def _connected(self) -> Any:
-        if self._connection is None:
-            pool = client_of(self._url).connection_pool
-            pool.connection_kwargs |= {"protocol": 2, "decode_responses": False}
-            self._connection = pool.make_connection()
-            self._connection.connect()
-        return self._connection
+    def _connected(self, request: bytes) -> Any:
+        """Return a connection to the server that a request is for."""
+        if self._client is None:
+            self._client = client_of(self._url, protocol=2, decode_responses=False)
+        key, _ = next(slots.commands(request))
+        node = node_of(self._client, key or b"")
+        if node not in self._connections:
+            connection: Any = node.connection_pool.make_connection()
+            connection.connect()
+            self._connections[node] = connection
+        return self._connections[node]
+
+    def _has_moved(self) -> bool:
+        """Whether another one is the primary by now: the former one may not say so for long."""
+        endpoint = endpoints.parse(self._url)
+        if not (self._connections and isinstance(endpoint, Sentinel)):
+            return False
+        primary = endpoint.locate_now(FOLLOW_SECONDS)
+        [wire] = self._connections.values()
+        return (wire.host, wire.port) != (primary.host, primary.port)
 
 
 def question(key: str, place: Place, entries_max: int) -> bytes:

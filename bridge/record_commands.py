@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bridge import archive_command, archive_segments, control_command, exits, ledger_command, log
+from bridge import (
+    archive_command,
+    archive_segments,
+    control_command,
+    exits,
+    ledger_command,
+    log,
+    verdicts,
+)
 from bridge.audit_command import Audit, report
 from bridge.exits import Exit
 from bridge.metrics import Metrics
@@ -74,6 +82,7 @@ def audit(arguments: argparse.Namespace, settings: Config) -> int:
     except Exit as error:
         _tell_failure(notifier, error.code, str(error))
         raise
+    _keep(found, _required(settings.state_directory, "state.directory"))
     code = _print(report(found, as_json=arguments.json), found.code)
     if code != exits.DONE:
         _tell_failure(notifier, code, "\n".join(found.complaints()))
@@ -88,6 +97,14 @@ def _audited(arguments: argparse.Namespace, settings: Config) -> Audit:
         except (OSError, sqlite3.Error) as error:
             raise Exit(exits.BAD_DATA, f"audit: {error}") from None
     return found
+
+
+def _keep(found: Audit, state: Path) -> None:
+    """Leave the verdict where the ops page of the bridge looks for it."""
+    try:
+        verdicts.keep_audit(state, found.verdict, "; ".join(found.complaints()))
+    except OSError as error:
+        sys.stderr.write(f"audit: the ops page will not show this verdict: {error}\n")
 
 
 def _tell_failure(notifier: Notifier | None, code: int, said: str) -> None:

@@ -6,11 +6,15 @@ from typing import Final
 RETRY_SECONDS_MIN: Final = 0.02
 RETRY_SECONDS_MAX: Final = 1.0
 # Errors that pass by themselves: the lane waits. Others belong to one entry or one stream.
-PASSING: Final = frozenset({"oom", "readonly", "loading", "auth"})
+PASSING: Final = frozenset({"oom", "readonly", "loading", "moved", "auth"})
 REMEDIES: Final = {
     "oom": "raise maxmemory, or free some; publishing resumes by itself",
-    "readonly": "make this server the primary, or name the primary in redis.url",
+    "readonly": (
+        "make this server the primary, or name the primary in redis.url; a Cluster needs one for"
+        " every slot"
+    ),
     "loading": "wait until it has loaded its data",
+    "moved": "wait until the slot has moved; of a Cluster, redis.url begins with redis+cluster://",
     "auth": "give the user of redis.url the rights it lacks",
     "wrongtype": "another program owns the key: RENAME or DEL it, or rename ours under streams.*",
 }

@@ -12,6 +12,7 @@ from typing import Final
 import redis
 
 from bridge import archive_segments, exits
+from bridge.cluster_client import node_of, nodes_of
 from bridge.core import scripts
 from bridge.core.chain import Record
 from bridge.exits import Exit
@@ -47,10 +48,7 @@ def replay(
         _check_target(client, url, streams, source_url)
         count, began = 0, time.monotonic()
         for batch in _batches(_window(directory, from_ns, to_ns), speed):
-            with client.pipeline(transaction=False) as pipe:
-                for record in batch:
-                    asked(pipe, "XADD", streams[record.kind], "*", *record.fields)
-                pipe.execute()
+            _publish(client, streams, batch)
             count += len(batch)
             yield f"{count:,} entries"
         seconds = time.monotonic() - began
@@ -77,7 +75,7 @@ def _check_target(
     client: redis.Redis, url: str, streams: Mapping[str, str], source_url: str
 ) -> None:
     where = safe_url(url)
-    if _identity(client, url) == _identity_at(source_url):
+    if _identity(client, url) & _identity_at(source_url):
         raise Exit(
             exits.TAKEN, f"--url: {where} is the Redis that the archive was taken from (redis.url)"
         )
@@ -89,18 +87,29 @@ def _check_target(
             )
 
 
-def _identity(client: redis.Redis, url: str) -> str:
-    """Return who answers; by its address where it does not tell."""
-    return str(client.info("server").get("run_id") or safe_url(url))
+def _publish(client: redis.Redis, streams: Mapping[str, str], batch: Sequence[Record]) -> None:
+    parts: dict[redis.Redis, list[Record]] = {}
+    for record in batch:
+        parts.setdefault(node_of(client, streams[record.kind]), []).append(record)
+    for node, records in parts.items():
+        with node.pipeline(transaction=False) as pipe:
+            for record in records:
+                asked(pipe, "XADD", streams[record.kind], "*", *record.fields)
+            pipe.execute()
 
 
-def _identity_at(url: str) -> str | None:
-    """Return who answers at another address, None when nobody does."""
+def _identity(client: redis.Redis, url: str) -> set[str]:
+    """Return who answers, each node of a Cluster; by its address where it does not tell."""
+    return {str(node.info("server").get("run_id") or safe_url(url)) for node in nodes_of(client)}
+
+
+def _identity_at(url: str) -> set[str]:
+    """Return who answers at another address."""
     client = client_of(url)
     try:
         return _identity(client, url)
     except (redis.RedisError, OSError):
-        return None
+        return set()
     finally:
         client.close()
 

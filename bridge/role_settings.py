@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import SecretStr, field_validator
-from redis.connection import parse_url
 
+from bridge.endpoints import parse_single
 from bridge.section import (
     DOTTED,
     Section,
@@ -192,8 +192,7 @@ class CacheSettings(Section):
     @field_validator("url")
     @classmethod
     def _database_zero(cls, value: SecretStr | None) -> SecretStr | None:
-        text = "" if value is None else value.get_secret_value()
-        if text and parse_url(text).get("db"):  # type: ignore[no-untyped-call]
+        if value is not None and parse_single(value.get_secret_value()).db:
             raise ValueError("Nautilus keeps its cache in database 0, whatever the URL says")
         return value
 

@@ -1,11 +1,10 @@
 """What a section of settings is made of: its base class, its fields, the forms of its values."""
 
-import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
-from redis.connection import parse_url
 
+from bridge import endpoints
 from bridge.log import MASK, mask_urls
 
 PLACEHOLDERS = ("asset", "symbol", "venue", "base", "quote")
@@ -26,22 +25,7 @@ def safe_url(url: str) -> str:
 
 def check_redis_url(url: str) -> str:
     """Return `url`, or raise ValueError with a reason that never repeats a part of it."""
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("it does not begin with redis://, rediss:// or unix://")
-    try:
-        options = parse_url(url)  # type: ignore[no-untyped-call]
-    except ValueError:
-        raise ValueError(
-            "it cannot be read as a Redis URL (is the port a number up to 65535?)"
-        ) from None
-    if url.startswith("unix://"):
-        if not options.get("path"):
-            raise ValueError("the path of the socket is missing")
-        return url
-    # redis-py takes database 0 when the path is not a number; that would be somebody else's data.
-    path = re.sub(r"^\w+://[^/?#]*|[?#].*", "", url).strip("/")
-    if path and not path.isdecimal():
-        raise ValueError("the database behind the last / is not a number")
+    endpoints.parse(url)
     return url
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, Self
 
-from pydantic import SecretStr, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from bridge.core.contract import ARCHIVE_KIND, EXEC_KINDS, MARKET_KINDS, STREAMS
 from bridge.core.limits import Limits
 from bridge.notify_settings import NotifySettings
 from bridge.reader_settings import ArchiveSettings, LedgerSettings, ReaderSettings
+from bridge.redis_settings import EmbeddedSettings, RedisSettings
 from bridge.role_settings import (
     DEMO_LIMITS,
     BinanceSettings,
@@ -31,47 +32,11 @@ from bridge.section import (
     InstrumentName,
     Section,
     VenueName,
-    check_secret_url,
     empty_is_unset,
     no_repetition,
-    safe_url,
     setting,
 )
-
-
-class RedisSettings(Section):
-    url: SecretStr | None = setting(
-        None, "redis://, rediss:// or unix:// URL", "The Redis to write to. Unset: an embedded one."
-    )
-    start_timeout_seconds: float = setting(
-        10, "seconds", "How long to wait at start while Redis answers LOADING.", ge=0, le=3600
-    )
-    reply_timeout_seconds: float = setting(
-        30.0, "seconds", "A connection that owes an answer for so long is made anew.", ge=1, le=3600
-    )
-    reconnect_seconds_max: float = setting(
-        1.0, "seconds", "Longest pause between two attempts to reconnect.", ge=0.01, le=60
-    )
-
-    _unset = field_validator("url", mode="before")(empty_is_unset)
-    _checked = field_validator("url")(check_secret_url)
-
-    @property
-    def secret_url(self) -> str | None:
-        """The URL with its password; None when unset. Never log it."""
-        return None if self.url is None else self.url.get_secret_value()
-
-    @property
-    def safe_url(self) -> str | None:
-        """The URL with its password masked; None when unset."""
-        return None if self.url is None else safe_url(self.url.get_secret_value())
-
-
-class EmbeddedSettings(Section):
-    port: int = setting(
-        6399, "TCP port", "Loopback port of the embedded Redis; if busy, the next free one of 20.",
-        ge=1, le=65_535,
-    )  # fmt: skip
+from bridge.status_settings import StatusSettings
 
 
 def _exec_stream(kind: str, holds: str) -> Any:
@@ -254,16 +219,6 @@ class MarketSettings(Section):
     )
 
     _distinct = field_validator("subscribe", "instruments", "bar_types")(no_repetition)
-
-
-class StatusSettings(Section):
-    host: str = setting(
-        "127.0.0.1", "host name or address", "Where /metrics and /health listen.",
-        pattern=r"^\S+$",
-    )  # fmt: skip
-    port: int = setting(
-        9309, "TCP port", "Port of /metrics and /health. 0: any free one.", ge=0, le=65_535
-    )
 
 
 class LogSettings(Section):

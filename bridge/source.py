@@ -1,10 +1,14 @@
 """What `source.factory` returns: whatever trades, behind gates that the daemon opens and closes."""
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Container, Mapping, Sequence
+from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol
 
+from bridge import exits
 from bridge.core.control import State
 from bridge.core.limits import Limits
+from bridge.exits import Exit
 
 type Action = Literal["cancel", "flatten", "reduce"]
 
@@ -52,3 +56,25 @@ class Source(Protocol):
 
         Asking is looking: the watchdog goes hungry while the answer stays the same.
         """
+
+    def marks(self, wanted: Container[tuple[str, str]]) -> Mapping[tuple[str, str], Decimal]:
+        """The last prices of instruments, by venue, as the streams have it, and symbol: of those
+        `wanted`, as far as there are any. The ops page values positions by them, and does without
+        where a source has no such method."""
+
+
+def load(path: str) -> Callable[..., Source]:
+    """Return `module:function`, the source's factory. Raises Exit."""
+    module, _, name = path.partition(":")
+    try:
+        factory: Callable[..., Source] = getattr(importlib.import_module(module), name)
+    except Exception as error:  # noqa: BLE001 - whatever a module of the user's raises
+        problem = f"{type(error).__name__}: {error}"
+        raise Exit(
+            exits.CONFIGURATION,
+            f"source.factory: cannot load {path}: {problem}; write module:function, with the "
+            "module below the working folder or on PYTHONPATH",
+        ) from None
+    if not callable(factory):
+        raise Exit(exits.CONFIGURATION, f"source.factory: {path} is no function")
+    return factory

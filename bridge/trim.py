@@ -14,6 +14,7 @@ import redis
 
 from bridge import archive_segments, exits
 from bridge.archive_tally import id_key
+from bridge.cluster_client import node_of
 from bridge.core.contract import EXEC_KINDS
 from bridge.exits import Exit
 from bridge.ledger_view import LedgerView
@@ -92,7 +93,7 @@ def _trim(
 
     Raises redis.RedisError.
     """
-    with client.pipeline() as pipe:
+    with node_of(client, key).pipeline() as pipe:
         for _ in range(LOOKS_MAX):
             try:
                 pipe.watch(key)  # type: ignore[no-untyped-call]

@@ -3,23 +3,27 @@
 One connection of its own. Redis pushes the names of changed keys (`CLIENT TRACKING`, else keyspace
 events), then all keys are read, in one order, in one go; beside that they are polled, and read at
 every connect. The same connection writes `bridge:state:<role>` once a second: what Redis accepts
-there is the proof that it is alive, and no replica.
+there is the proof that it is alive, and no replica. Each node of a Cluster where a key that is read
+lies has to accept a key of its own beside it, `bridge:state:<role>:{<key>}`.
 """
 
 import asyncio
+import functools
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
 
+from bridge.cluster_link import link_to
 from bridge.controller import STATE_SECONDS_MAX, Controller
 from bridge.core import control, resp
 from bridge.core.control import MODE_KEY, WRONG_TYPE, Raw
 from bridge.core.resp import ProtocolError, Push, Reply, ReplyError
-from bridge.link import Link, RedisRefused, Target
+from bridge.endpoints import Cluster, Endpoint
+from bridge.link import RedisRefused
 from bridge.metrics import Metrics
 from bridge.role_settings import ControlSettings
 
@@ -38,7 +42,7 @@ class Watcher:
 
     def __init__(
         self,
-        target: Target,
+        endpoint: Endpoint,
         role: str,
         controller: Controller,
         metrics: Metrics,
@@ -48,18 +52,20 @@ class Watcher:
         backoff_seconds_max: float,
     ) -> None:
         self.via = "nothing yet"
-        self._db = target.db
+        self._db = endpoint.db
         self._probe_key = f"bridge:probe:{role}"
         self._controller = controller
         self._metrics = metrics
         self._settings = settings
         self._keys = (*controller.keys.reads, *control.limit_keys(symbols))
         self._watched = frozenset([key.encode() for key in self._keys])
+        # That of the latch is that of the mode.
+        self._tags = self._keys[1:]
         self._read_command = b"".join([resp.command("GET", key) for key in self._keys])
         # Changes of what this process writes itself are no news.
         self._prefixes = (MODE_KEY, "features:", "risk:", *controller.keys[1:4])
-        self._link = Link(
-            target,
+        self._link = link_to(
+            endpoint,
             name="control",
             backoff_seconds_max=backoff_seconds_max,
             prepare=self._prepare,
@@ -72,6 +78,8 @@ class Watcher:
         self._probed = asyncio.Event()
         self._written = asyncio.Event()
         self._tries: Counter[str] = Counter()
+        if isinstance(endpoint, Cluster):  # of whose nodes some may tell, and others not
+            self._tries["keyspace"] = TRIES_MAX
         self._is_ready = False
         self._read: list[Reply] = []
         # From a read to what is written because of it; what happens meanwhile is read behind that.
@@ -215,17 +223,55 @@ class Watcher:
         self._link.write(self._read_command)
 
     def _take(self, last: Reply) -> None:
-        """Hand a whole read on, then write what comes of it."""
+        """Hand a read on, then write what comes of it."""
         self._read.append(last)
-        refused = [each for each in self._read if _is_refusal(each)]
-        if refused:
-            self._note(refused[0])
+        if any(map(_is_refusal, self._read)):
+            self._take_part()
+            return
+        self._controller.take(dict(zip(self._keys, map(_raw, self._read), strict=True)))
+        self._proceed(proves=True)
+
+    def _take_part(self) -> None:
+        """Hand on what came of a read of which some was refused, then seek the rest where the
+        Cluster moves it to: each key of a slot that moves is refused as soon as it is not here."""
+        read = dict(zip(self._keys, self._read, strict=True))
+        refused = {key: each for key, each in read.items() if _is_refusal(each)}
+        self._controller.take_part({k: _raw(each) for k, each in read.items() if k not in refused})
+        asked = [key for key, each in refused.items() if self._link.seek(key, each)]
+        for key in asked:
+            self._due.append(self._note)  # of ASKING
+            is_last = key == asked[-1]
+            self._due.append(functools.partial(self._take_found, refused, key, is_last))
+        if not asked:
+            self._end_part(refused)
+
+    def _take_found(self, refused: dict[str, Reply], key: str, is_last: bool, found: Reply) -> None:
+        """Hand on what a key has become where it moves to."""
+        if not _is_refusal(found):
+            del refused[key]
+            self._controller.take_part({key: _raw(found)})
+        if is_last:
+            self._end_part(refused)
+
+    def _end_part(self, refused: Mapping[str, Reply]) -> None:
+        """Close the gates where that which halts could not be read."""
+        unread = [
+            key
+            for key in self._controller.keys.stops
+            if key in refused and _is_moving(refused[key])
+        ]
+        if unread:
+            self._fresh_at = None
+            self._controller.link(f"Redis moves {', '.join(unread)} at this moment")
+        for each in refused.values():
+            self._note(each)
+        self._proceed(proves=False)
+
+    def _proceed(self, *, proves: bool) -> None:
+        if self._controller.puts:
+            self._put()
         else:
-            self._controller.take(dict(zip(self._keys, map(_raw, self._read), strict=True)))
-            if self._controller.puts:
-                self._put()
-                return
-        self._end(proves=not refused)
+            self._end(proves=proves)
 
     def _end(self, *, proves: bool) -> None:
         """Write the state if it is time to, and read again if something has happened meanwhile."""
@@ -259,7 +305,7 @@ class Watcher:
         if not isinstance(reply, ReplyError):
             return
         self._problem = reply.message
-        if reply.kind == "readonly":
+        if reply.is_elsewhere:
             self._link.fail(RedisRefused(reply))  # the name may lead to the new primary by now
         elif reply.message not in self._logged:
             self._logged.add(reply.message)
@@ -272,13 +318,18 @@ class Watcher:
         controller.is_dirty = False
         self._beat_at = asked_at = self._asked_at
 
+        answers: list[Reply] = []
+
         def settle(reply: Reply) -> None:
-            """Take Redis's answer to the write."""
-            self._note(reply)
+            """Take Redis's answer to the last of the writes."""
+            answers.append(reply)
+            for each in answers:
+                self._note(each)
             self._written.set()
+            is_refused = any(isinstance(each, ReplyError) for each in answers)
             # What was read so long ago may not hold any more, whatever was written since.
             is_late = self._clock() - asked_at >= self._timeout_seconds
-            if not proves or is_late or isinstance(reply, ReplyError):
+            if not proves or is_late or is_refused:
                 return
             self._fresh_at = asked_at
             self._problem = ""
@@ -287,10 +338,19 @@ class Watcher:
                 self._ask_soon()
 
         key, began = controller.keys.state, time.time()
+        # A node that others have replaced may let read for ever, but it takes no writes.
+        beats = [f"{key}:{{{each}}}" for each in self._link.one_of_each_node(self._tags)]
+        lasts_ms = round(STATE_SECONDS_MAX * 1000)
+        for beat in beats:
+            self._due.extend((answers.append, self._note))
+            self._link.write(
+                resp.command("HSET", beat, "heartbeat_ns", time.time_ns())
+                + resp.command("PEXPIRE", beat, lasts_ms)
+            )
         self._due.extend((settle, self._note, lambda reply: self._compare_clocks(began, reply)))
         self._link.write(
             resp.command("HSET", key, *controller.fields())
-            + resp.command("PEXPIRE", key, round(STATE_SECONDS_MAX * 1000))
+            + resp.command("PEXPIRE", key, lasts_ms)
             + resp.command("TIME")
         )
 
@@ -337,6 +397,10 @@ class Watcher:
 
 def _is_refusal(reply: Reply) -> bool:
     return isinstance(reply, ReplyError) and reply.code != "WRONGTYPE"
+
+
+def _is_moving(reply: Reply) -> bool:
+    return isinstance(reply, ReplyError) and reply.code in ("ASK", "TRYAGAIN")
 
 
 def _raw(reply: Reply) -> Raw:

@@ -69,6 +69,11 @@ class RedisServer:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started, and has not ended since."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def client(self) -> redis.Redis:
         """A client that answers with text and never retries; the same one at each call."""
         if self._client is None:

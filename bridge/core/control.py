@@ -67,6 +67,14 @@ def mode_of(raw: Raw, normal_words: Collection[str]) -> Mode:
     return Mode.NORMAL if word in normal_words else Mode.UNKNOWN
 
 
+STRICTNESS: Final = {Mode.HALT: 2, Mode.REDUCE: 1, Mode.UNKNOWN: 1}
+
+
+def stricter(mode: Mode, was: Mode) -> Mode:
+    """Return `mode`, unless it allows more than `was`."""
+    return mode if STRICTNESS.get(mode, 0) >= STRICTNESS.get(was, 0) else was
+
+
 def word_of(raw: Raw) -> str:
     """Return a value as it is compared: trimmed, case-folded; empty when it is no string."""
     return raw.decode(errors="replace").strip().casefold() if isinstance(raw, bytes) else ""
@@ -199,12 +207,17 @@ class Latch(NamedTuple):
 
 class Sight(NamedTuple):
     """One read of Redis, in this order: `halt_id` of `bridge:latch:<role>` (empty: none), `mode`;
-    and what `python -m bridge` asks: `order` to halt, as `<id> <reason>`, id of a halt to end."""
+    and what `python -m bridge` asks: `order` to halt, as `<id> <reason>`, id of a halt to end.
+
+    `is_whole`: all was read, in that order, in one go. Else what is not known is left empty, `mode`
+    UNKNOWN, and nothing is sighted or ended.
+    """
 
     halt_id: str = ""
     mode: Mode = Mode.MISSING
     order: str = ""
     resume: str = ""
+    is_whole: bool = True
 
 
 KEEP: Final = None
@@ -237,6 +250,8 @@ def step(latch: Latch, sight: Sight, *, new_id: str, now_ns: int) -> Step:
         return Step(Latch(ordered, latch.ended), id_)
     if halt is None:
         return _unlatched(latch, sight, new_id, now_ns)
+    if not sight.is_whole:
+        return Step(latch._replace(halt=halt._replace(is_fresh=halt.is_fresh and is_halt)), KEEP)
     if sight.resume == halt.id and not is_halt:
         return Step(Latch(None, halt.id), "")
     if is_halt and not (halt.is_fresh or halt.is_sighted):

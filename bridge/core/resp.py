@@ -17,6 +17,9 @@ ERROR_KINDS: Final = {
     "NOREPLICAS": "readonly",
     "MISCONF": "readonly",
     "CLUSTERDOWN": "readonly",
+    "MOVED": "moved",
+    "ASK": "moved",
+    "TRYAGAIN": "moved",
     "WRONGTYPE": "wrongtype",
     "NOAUTH": "auth",
     "WRONGPASS": "auth",
@@ -48,6 +51,11 @@ class ReplyError:
         if self.message.startswith("ERR The user executing the script"):
             return "auth"  # an ACL forbids what a script of ours does
         return ERROR_KINDS.get(self.code, "other")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the connection leads to the wrong server: it is no primary, or not this key's."""
+        return self.kind == "readonly" or self.code == "MOVED"
 
 
 class Push(list["Reply"]):

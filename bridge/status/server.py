@@ -1,28 +1,39 @@
-"""HTTP in the daemon's own loop: `/metrics`, `/health` and a page that names them."""
+"""HTTP in the daemon's own loop: the ops page and its events, `/metrics` and `/health`."""
 
 import asyncio
 import contextlib
 import errno
+import functools
 import socket
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from bridge.metrics import CONTENT_TYPE, Metrics
+from bridge.status.access import Access
+from bridge.status.connection import Connection, Turns
+from bridge.status.events import Events
+from bridge.status.feed import Feed
+from bridge.status.page import Asset, assets
+from bridge.status_settings import StatusSettings
 
-CONNECTIONS_MAX = 64
-"""Open connections at which requests are answered 503 until some have closed."""
 SHUTDOWN_GRACE_SECONDS = 0.1
 """Time for responses under way at the end; what is left is cut off."""
 
-INDEX = """nautilus bridge
-/metrics  metrics in Prometheus's text format
-/health   200 while healthy, else 503 with the reason
-"""
+SCRAPE_SHARE = 10
+"""So many times as long as making the metrics took they are answered as they were: trading keeps
+the loop, however often somebody asks."""
+BACKLOG = 32
+"""Connections that may wait for a turn of the loop, which takes all of them."""
+SEND_BUFFER_BYTES = 1 << 17
+"""What the kernel may hold of a connection's answer, before the client has taken it."""
 
 
 class CannotBind(Exception):
@@ -40,22 +51,29 @@ class PortTaken(CannotBind):
 
 
 class StatusServer:
-    """Serve the metrics and the health of one bridge.
+    """Serve the ops page, the metrics and the health of one bridge.
 
     `health` returns None while all is well, else the reason in words. Call `bind()` early, to learn
     of a taken port before anything else starts, then `run()` in the daemon's task group.
     """
 
     def __init__(
-        self, *, host: str, port: int, metrics: Metrics, health: Callable[[], str | None]
+        self,
+        settings: StatusSettings,
+        feed: Feed,
+        metrics: Metrics,
+        health: Callable[[], str | None],
     ) -> None:
-        self._host = host
-        self._port = port
+        self._host = settings.host
+        self._port = settings.port
         self._metrics = metrics
         self._health = health
         self._socket: socket.socket | None = None
-        self._server = _Server(_config(self._app()))
+        self._events = Events(feed.document, feed.state, feed.measures.late_seconds.append)
+        self._server = _Server(_config(Access(self._app(), settings)), self._events.close)
         self._running = False
+        self._scraped = b""
+        self._scrape_at = 0.0
 
     @property
     def url(self) -> str:
@@ -85,9 +103,11 @@ class StatusServer:
         assert self._socket is not None
         self._running = True
         with self._socket:
+            making = asyncio.create_task(self._events.run(), name="status.events")
             try:
                 await self._server.serve(sockets=[self._socket])
             finally:
+                making.cancel()
                 if not self._server.started:
                     # Canceled in uvicorn's startup: asyncio still watches the descriptor, and
                     # whoever is given its number next would not be served.
@@ -103,23 +123,44 @@ class StatusServer:
     def _app(self) -> Starlette:
         # Coroutines, so that starlette calls them in the loop and not on a thread.
         async def metrics(_: Request) -> Response:
-            return Response(self._metrics.exposition(), headers={"content-type": CONTENT_TYPE})
+            return Response(self._scrape(), headers={"content-type": CONTENT_TYPE})
 
-        async def health(_: Request) -> Response:
+        async def health(request: Request) -> Response:
             reason = self._health()
             if reason is None:
                 return JSONResponse({"status": "ok"})
-            return JSONResponse({"status": "unhealthy", "reason": reason}, status_code=503)
+            told = {"reason": reason} if request.scope["knows"] else {}
+            return JSONResponse({"status": "unhealthy"} | told, status_code=503)
 
-        async def index(_: Request) -> Response:
-            return PlainTextResponse(INDEX)
+        routes = [Route("/metrics", metrics), Route("/health", health)]
+        routes += [Route(path, _answer(each)) for path, each in assets().items()]
+        return Starlette(routes=[*routes, Route("/events", self._events)])
 
-        routes = (("/metrics", metrics), ("/health", health), ("/", index))
-        return Starlette(routes=[Route(path, answer, methods=["GET"]) for path, answer in routes])
+    def _scrape(self) -> bytes:
+        """Return the metrics, made anew when that takes no more than its share of the loop."""
+        now = time.monotonic()
+        if now >= self._scrape_at:
+            self._scraped = self._metrics.exposition()
+            self._scrape_at = now + SCRAPE_SHARE * (time.monotonic() - now)
+        return self._scraped
+
+
+def _answer(asset: Asset) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_: Request) -> Response:
+        return Response(asset.body, headers={"content-type": asset.content_type})
+
+    return answer
 
 
 class _Server(uvicorn.Server):
-    """uvicorn as a guest: signals belong to the daemon, and its end is short and bounded."""
+    """uvicorn as a guest: signals belong to the daemon, and its end is short and bounded.
+
+    `end_streams` is called at the end: what has no end by itself is to come to one.
+    """
+
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -130,6 +171,7 @@ class _Server(uvicorn.Server):
 
     async def close(self) -> None:
         """Close the listener and all connections, after a grace for responses under way."""
+        self._end_streams()
         for server in getattr(self, "servers", ()):  # set by uvicorn's startup
             server.close()
         connections = self.server_state.connections
@@ -144,11 +186,12 @@ class _Server(uvicorn.Server):
                 connection.transport.abort()
 
 
-def _config(app: Starlette) -> uvicorn.Config:
+def _config(app: ASGIApp) -> uvicorn.Config:
     # Errors of the application go to the daemon's log; requests and broken clients do not.
     return uvicorn.Config(
         app,
-        http="h11",
+        http=cast(type[asyncio.Protocol], functools.partial(Connection, Turns())),
+        backlog=BACKLOG,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -156,7 +199,6 @@ def _config(app: Starlette) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
     )
 
 
@@ -166,7 +208,7 @@ def _listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         # Listening at once, not only binding: two sockets with SO_REUSEADDR can both be bound.
-        return socket.create_server(address[:2], family=family)
+        listener = socket.create_server(address[:2], family=family)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             why = (
@@ -178,3 +220,6 @@ def _listen(host: str, port: int) -> socket.socket:
             raise CannotBind(why, host=host, port=port, setting="status.port") from error
         why = f"{error.strerror}; name an address of this host, such as 127.0.0.1"
         raise CannotBind(why, host=host, port=port, setting="status.host") from error
+    # What is accepted has it, too: a page that is never read takes no more.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    return listener

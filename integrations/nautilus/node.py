@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Final
 
 import nautilus_trader
@@ -28,6 +29,7 @@ from integrations.nautilus.guard import Guard
 from integrations.nautilus.halt import Sweep
 from integrations.nautilus.loading import load_strategy
 from integrations.nautilus.node_config import node_config
+from integrations.nautilus.prices import marks
 from integrations.nautilus.progress import Progress
 from integrations.nautilus.roles import Plan, plan_of
 from integrations.nautilus.tap import Tap
@@ -216,6 +218,10 @@ class NodeSource:
         if kernel.executor is not None:
             kernel.executor.shutdown(wait=False)
             self.node.get_event_loop().set_default_executor(ThreadPoolExecutor())
+
+    def marks(self, wanted: Container[tuple[str, str]]) -> dict[tuple[str, str], Decimal]:
+        """Return the last prices of instruments, by venue, as the streams have it, and symbol."""
+        return marks(self.node.cache, self._config.contract.venue_alias, wanted)
 
     @property
     def is_running(self) -> bool:

@@ -13,7 +13,7 @@ from nautilus_trader.config import (
 )
 from nautilus_trader.model.identifiers import TraderId
 
-from bridge.link import Target
+from bridge import endpoints
 from bridge.settings import Config
 from integrations.nautilus.roles import Plan
 
@@ -49,7 +49,7 @@ def node_config(config: Config, plan: Plan) -> TradingNodeConfig:
 def _cache_config(config: Config) -> CacheConfig | None:
     if config.cache.url is None:
         return None
-    target = Target.from_url(config.cache.url.get_secret_value())
+    target = endpoints.parse_single(config.cache.url.get_secret_value())
     database = DatabaseConfig(
         type="redis",
         host=target.host,

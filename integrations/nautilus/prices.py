@@ -1,5 +1,6 @@
 """What a currency is worth in another one, by the last quotes and trades in the cache."""
 
+from collections.abc import Container, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -10,6 +11,7 @@ from nautilus_trader.model.identifiers import InstrumentId
 from nautilus_trader.model.instruments import Instrument
 
 from bridge.core.limits import DOLLARS
+from integrations.nautilus.values import place
 
 # Instruments whose price is that of one unit of their base currency, the best first. The price of
 # an option or a spread says nothing about its base.
@@ -66,3 +68,17 @@ def is_price_of(instrument: Instrument, currency: Currency, quote: Currency) -> 
         and instrument.get_base_currency() == currency
         and instrument.instrument_class in OUTRIGHT
     )
+
+
+def marks(
+    cache: Cache, venue_alias: Mapping[str, str], wanted: Container[tuple[str, str]]
+) -> dict[tuple[str, str], Decimal]:
+    """Return the last prices of instruments, as far as there are any, by venue, as the streams have
+    it, and symbol; `wanted` holds those that are asked for."""
+    prices, found = Prices(cache), {}
+    for instrument_id in cache.instrument_ids():
+        names = place(instrument_id, venue_alias)
+        key = names["venue"], names["symbol"]
+        if key in wanted and (price := prices.last(instrument_id)) is not None:
+            found[key] = price
+    return found

@@ -40,12 +40,11 @@ import structlog
 
 from acceptance import record
 from acceptance.run import named
-from bridge import config, console, exits
+from bridge import config, console, endpoints, exits
 from bridge import log as logs
 from bridge.core.contract import EXEC_KINDS, Names
 from bridge.core.control import flag_of
 from bridge.exits import Exit
-from bridge.link import Target
 from bridge.preflight import client_of, refusal_of
 from bridge.section import check_redis_url, safe_url
 from integrations.binance import dataset, week
@@ -170,7 +169,7 @@ def _check_flag(url: str) -> None:
     finally:
         client.close()
     if not flag_of(raw):
-        cli = shlex.join([*console.redis_cli(Target.from_url(url)), "set", ENGINE_FLAG, "1"])
+        cli = shlex.join([*console.redis_cli(endpoints.parse(url)), "set", ENGINE_FLAG, "1"])
         raise Exit(
             exits.CONFIGURATION,
             f"{ENGINE_FLAG} is off in {safe_url(url)}; to allow backtests: {cli}",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import redis
 
-from bridge import exits
+from bridge import endpoints, exits
 from bridge.assembly import make_publisher
 from bridge.core import contract
 from bridge.core.contract import Entry
@@ -41,7 +41,7 @@ def run() -> int:
             else:
                 _say("nautilus_trader is not installed: recorded events")
                 emitted, prefix = asyncio.run(emit_recorded(server.url)), ""
-            with redis.Redis.from_url(server.url, decode_responses=True) as client:
+            with endpoints.sync_client(server.url, decode_responses=True) as client:
                 problems = compare(client, emitted, prefix)
     except EmbeddedRedisError as error:
         raise Exit(exits.UNAVAILABLE, str(error)) from None

@@ -16,13 +16,13 @@ import redis.asyncio
 import uvloop
 from nautilus_trader.model.events import OrderEvent
 
+from bridge import endpoints
 from bridge.controller import Controller, Keys
 from bridge.core.contract import default_names
 from bridge.core.control import SHADOW_FLAG, State
 from bridge.core.lanes import ExecLane
 from bridge.core.limits import Limits
 from bridge.latch import LatchFile
-from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.settings import Config
 from bridge.source import Action, HaltAccount
@@ -100,7 +100,7 @@ async def _flag_changes(bench: Bench, server: RedisServer, folder: Path) -> tupl
         default_names(), producer="B.0.1", entries_max=100_000, clock_ns=time.monotonic_ns
     )
     controller = Controller(config, LatchFile(folder), lane, metrics, source, executes=True)
-    target = Target.from_url(server.url)
+    target = endpoints.parse(server.url)
     watcher = Watcher(
         target, "demo", controller, metrics, config.control, symbols=(), backoff_seconds_max=1.0
     )

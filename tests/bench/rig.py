@@ -18,10 +18,10 @@ from nautilus_trader.model.data import QuoteTick
 from nautilus_trader.model.identifiers import InstrumentId, TraderId
 from nautilus_trader.model.objects import FIXED_PRECISION
 
+from bridge import endpoints
 from bridge.core.contract import default_names
 from bridge.core.lanes import Channel, ExecLane, MarketLane
 from bridge.exec_shipper import ExecShipper
-from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.publisher import Publisher
 from bridge.settings import Config
@@ -144,7 +144,7 @@ class Rig:
             in_flight_max=settings.exec.in_flight_max,
         )
         self.publisher = publisher(
-            Target.from_url(server.url),
+            endpoints.parse(server.url),
             shipper,
             self.market_lane,
             self.metrics,

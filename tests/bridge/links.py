@@ -5,10 +5,12 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from bridge.cluster_link import link_to
 from bridge.core import resp
 from bridge.core.resp import Reply
 from bridge.embedded_redis import HOST
-from bridge.link import Link, Target
+from bridge.endpoints import Endpoint
+from bridge.link import Link
 from tests.proxies import until
 
 type Prepare = Callable[[], Awaitable[None]]
@@ -17,12 +19,12 @@ type Prepare = Callable[[], Awaitable[None]]
 class Owner:
     """Owns a link and notes all it says. `prepare` runs on each new connection."""
 
-    def __init__(self, target: Target, prepare: Prepare | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, prepare: Prepare | None = None) -> None:
         self.errors: Counter[str] = Counter()
         self.ups = self.downs = 0
         self.replies: list[Reply] = []
-        self.link = Link(
-            target,
+        self.link = link_to(
+            endpoint,
             name="exec",
             backoff_seconds_max=0.02,
             prepare=_ready if prepare is None else prepare,

@@ -16,9 +16,8 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from bridge import endpoints
 from bridge.core.control import SHADOW_FLAG
 from tests.servers import RedisServer, free_port
 
@@ -73,7 +72,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 def allow(url: str) -> None:
     """Set the flag without which the demo sends no order, where there is a Redis to set it in."""
-    client = redis.Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+    client = endpoints.sync_client(url, socket_timeout=1)
     with contextlib.suppress(redis.RedisError):
         client.set(SHADOW_FLAG, "1")
     client.close()

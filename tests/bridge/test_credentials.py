@@ -28,6 +28,11 @@ def url_of(folder: Path, url: str) -> str:
         ("redis://[::1]:6379/0", "redis://:pw@[::1]:6379/0"),
         ("redis://host?client_name=a@b", "redis://:pw@host?client_name=a@b"),
         ("redis://@host", "redis://:pw@host"),
+        ("redis+cluster://h:1,h:2", "redis+cluster://:pw@h:1,h:2"),
+        (
+            "redis+sentinel://me@h,h2/s?sentinel_password=of",
+            "redis+sentinel://me:pw@h,h2/s?sentinel_password=of",
+        ),
     ],
 )
 def test_it_joins_its_url(tmp_path: Path, url: str, wanted: str) -> None:

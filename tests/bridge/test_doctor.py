@@ -57,6 +57,15 @@ def test_persistence(
     assert text in found.what
 
 
+@pytest.mark.parametrize(("least", "level"), [("0", WARN), ("1", OK), (None, UNKNOWN)])
+def test_a_primary_that_is_cut_off(least: str | None, level: Level) -> None:
+    """One that can be replaced is to refuse writes while it has no replica."""
+    settings = {} if least is None else {"min-replicas-to-write": least}
+    found = doctor_server.cut_off(Reading(settings=settings))
+    assert found.level is level
+    assert (level is OK) != bool(found.remedy)
+
+
 def test_the_demos_own_redis() -> None:
     """The Redis that the demo starts for itself keeps nothing, and that is well."""
     reading = Reading(info={"aof_enabled": "0"}, settings={"save": ""})

@@ -11,7 +11,7 @@ from bridge import exits
 from bridge.core.contract import default_names
 from bridge.core.control import SHADOW_FLAG
 from bridge.doctor import Level
-from bridge.doctor_rights import needs
+from bridge.doctor_rights import needs, right
 from tests.bridge.doctors import KEPT, as_user, seen
 from tests.bridge.processes import ROOT, Daemon, environment, eventually
 from tests.servers import RedisServer
@@ -73,8 +73,7 @@ def test_without_nautilus(make_redis: Callable[..., RedisServer]) -> None:
 def _rules(prefix: str) -> Iterator[str]:
     """Yield the rules of a user who may do what is needed; market data have any symbol."""
     for _, key, words in needs(default_names(prefix), "demo"):
-        has_parts = words[0] in ("XINFO", "SCRIPT", "CLIENT")
-        yield f"+{'|'.join(words[: 1 + has_parts]).lower()}"
+        yield right(words)
         if key:
             yield f"~{key}"
     yield f"~{prefix}market.raw.*"

@@ -87,20 +87,6 @@ def test_what_is_no_redis(peer: Peer, garbage: bytes) -> None:
     assert str(error).startswith(f"redis.url: redis://127.0.0.1:{port}/0: ")
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["a..b:6379/0", f"{'a' * 64}.example:6379/0", "127.0.0.1:{port}/0?no_such_option=1"],
-    ids=["empty label", "long label", "query"],
-)
-def test_an_address_that_cannot_be_used(address: str) -> None:
-    """A name that cannot be looked up, or an option that is none: an exit, without the password."""
-    error = refused(f"redis://:{PASSWORD}@{address.format(port=free_port())}")
-
-    assert error.code in (exits.UNAVAILABLE, exits.CONFIGURATION)
-    assert str(error).startswith("redis.url: redis://:***@")
-    assert PASSWORD not in str(error)
-
-
 @pytest.mark.parametrize("option", ["socket_timeout=x", "protocol=9"])
 def test_a_url_that_is_not_checked(option: str) -> None:
     """An embedded server's URL is not one of the settings: a bad one is an exit as well."""

@@ -209,7 +209,7 @@ async def test_the_state_in_redis(redis_server: RedisServer, tmp_path: Path) -> 
         rig.set(MODE_KEY, "halt")
         await until(lambda: rig.shown["done_ns"])
         shown = rig.shown
-    more = ["flag", "mode", "latched", "pid", "heartbeat_ns"]
+    more = ["flag", "mode", "latched", "market_problem", "pid", "heartbeat_ns"]
     assert sorted(shown) == sorted([*STREAMS["control"].names, *more])
     assert (shown["state"], shown["was"]) == ("HALTED", "HALTED")
     assert (shown["cause"], shown["reason"], shown["scope"]) == ("mode", "mode is halt", "demo")

@@ -9,13 +9,12 @@ from typing import Any
 
 import redis
 
-from bridge import config
-from bridge.controller import Controller, Keys
+from bridge import config, endpoints
+from bridge.controller import Controller
 from bridge.core.control import FLAG_OF_ROLE, MODE_KEY, Halt, State
 from bridge.core.lanes import ExecLane
 from bridge.core.limits import Limits
 from bridge.latch import LatchFile
-from bridge.link import Target
 from bridge.metrics import Metrics
 from bridge.source import Action, HaltAccount
 from bridge.watcher import Watcher
@@ -85,7 +84,6 @@ class Rig:
         given = {"redis.url": url, **settings}
         self.config = config.load(None, environ={}, overrides=given)
         self.client: redis.Redis = server.client
-        self.keys = Keys.of(self.config.role)
         self.desk = Desk()
         self.metrics = Metrics()
         self.lane = ExecLane(NAMES, producer="T", entries_max=100_000, clock_ns=time.monotonic_ns)
@@ -95,8 +93,9 @@ class Rig:
         self.controller = Controller(
             self.config, self.file, self.lane, self.metrics, self.desk, executes=executes
         )
+        self.keys = self.controller.keys
         self.watcher = Watcher(
-            Target.from_url(url),
+            endpoints.parse(url),
             self.config.role,
             self.controller,
             self.metrics,

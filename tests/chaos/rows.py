@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from tests.chaos import (
+    cluster_faults,
     disk_faults,
+    market_faults,
     naive_faults,
     node_faults,
     process_faults,
     reader_faults,
     redis_faults,
+    sentinel_faults,
 )
 from tests.chaos.checker import Verdict
 from tests.chaos.rig import Rig
@@ -47,6 +50,11 @@ ROWS: Final[Mapping[str, Row]] = {
         "OOM between two batches in flight; OOM for 10 s; Redis stalled 10 s", redis_faults.starved
     ),
     "reply_lost": Row("connection cut after send and before the reply", redis_faults.reply_lost),
+    "cluster": Row(
+        "Redis Cluster: SIGKILL of a primary, with a replica that is behind, places changed, an"
+        " exec stream's slot moved key by key, a part lost",
+        cluster_faults.cluster_struck,
+    ),
     "journal_damaged": Row(
         "journal cut below the mark, lost, copied",
         disk_faults.journal_damaged,
@@ -79,6 +87,15 @@ ROWS: Final[Mapping[str, Row]] = {
     "fills_made_up": Row(
         "provisional, replaced and late fills; SIGKILL of daemon and ledger, torn journal",
         reader_faults.fills_made_up,
+    ),
+    "sentinel": Row(
+        "Sentinel: primary killed, stalled, `SENTINEL FAILOVER`; promoted without the tail, its"
+        " clock 5 s behind; restarted while no Sentinel runs",
+        sentinel_faults.failed_over,
+    ),
+    "market_apart": Row(
+        "`redis.market_url`: SIGKILL of the market data's Redis, stalled, another password, full",
+        market_faults.market_struck,
     ),
 }
 

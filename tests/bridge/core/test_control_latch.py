@@ -337,3 +337,31 @@ def test_rewound_before_the_id_was_written() -> None:
     world.put()
     world.do("read")
     assert world.redis.now == (world.latch.halt and world.latch.halt.id, NORMAL)
+
+
+@given(
+    st.sampled_from([HELD, FRESH, SIGHTED]),
+    st.sampled_from(list(Mode)),
+    st.sampled_from(["", "h1", "h0"]),
+    st.sampled_from(["", "h1"]),
+)
+def test_a_read_that_is_not_whole(halt: Halt, mode: Mode, id_: str, resume: str) -> None:
+    """A read of which a part is missing ends no halt and is no sighting; what it shows of another
+    mode is remembered."""
+    sight = Sight(id_, mode, resume=resume, is_whole=False)
+    found = step(Latch(halt), sight, new_id="new", now_ns=NS)
+    assert found == held(halt._replace(is_fresh=halt.is_fresh and mode is HALT), KEEP)
+
+
+def test_a_read_that_is_not_whole_halts() -> None:
+    """Such a read begins a halt as any other does: by the mode, by an order, by an id."""
+    for sight, cause in (
+        (Sight(mode=HALT, is_whole=False), "mode"),
+        (Sight(mode=Mode.UNKNOWN, order="h2 why", is_whole=False), "command"),
+        (Sight("h3", Mode.UNKNOWN, is_whole=False), "restored"),
+    ):
+        found = step(Latch(), sight, new_id="new", now_ns=NS)
+        assert found.latch.halt is not None
+        assert found.latch.halt.cause == cause
+    nothing = Sight(mode=Mode.UNKNOWN, is_whole=False)
+    assert step(Latch(), nothing, new_id="new", now_ns=NS) == Step(Latch(), KEEP)

@@ -2,20 +2,20 @@
 
 import asyncio
 import contextlib
-import http.client
 import json
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.metrics import Metrics
+from bridge.status.page import assets
 from bridge.status.server import CannotBind, PortTaken, StatusServer
+from tests.bridge.status.serving import HOST, address_of, fetch, make, running
 
-HOST = "127.0.0.1"
 END_SECONDS_MAX = 1.0
 
 loops = pytest.mark.parametrize(
@@ -23,53 +23,18 @@ loops = pytest.mark.parametrize(
 )
 
 
-def make(
-    *, host: str = HOST, port: int = 0, health: Callable[[], str | None] = lambda: None
-) -> StatusServer:
-    return StatusServer(host=host, port=port, metrics=Metrics(), health=health)
-
-
-def address_of(server: StatusServer) -> tuple[str, int]:
-    host, port = server.url.removeprefix("http://").split(":")
-    return host, int(port)
-
-
-@contextlib.asynccontextmanager
-async def running(server: StatusServer) -> AsyncIterator[asyncio.Task[None]]:
-    """Run the server for the block, then stop it."""
-    server.bind()
-    task = asyncio.create_task(server.run())
-    try:
-        yield task
-    finally:
-        server.stop()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def fetch(server: StatusServer, path: str, *, method: str = "GET") -> tuple[int, str, bytes]:
-    """Return status, content type and body."""
-
-    def exchange() -> tuple[int, str, bytes]:
-        with contextlib.closing(http.client.HTTPConnection(*address_of(server))) as connection:
-            connection.request(method, path)
-            response = connection.getresponse()
-            return response.status, response.headers.get("content-type", ""), response.read()
-
-    return await asyncio.to_thread(exchange)
-
-
 async def test_metrics_are_served_in_prometheus_text_format() -> None:
     """What was counted can be scraped, under the format's content type."""
     metrics = Metrics()
     metrics.orders_published.inc(5)
-    server = StatusServer(host=HOST, port=0, metrics=metrics, health=lambda: None)
+    server = make(metrics=metrics)
 
     async with running(server):
-        status, content_type, body = await fetch(server, "/metrics")
+        answer = await fetch(server, "/metrics")
 
-    families = {f.name: f for f in text_string_to_metric_families(body.decode())}
-    assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    families = {f.name: f for f in text_string_to_metric_families(answer.body.decode())}
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert families["nautilus_bridge_orders_published"].samples[0].value == 5
 
 
@@ -78,10 +43,10 @@ async def test_health_is_ok_without_a_reason() -> None:
     server = make()
 
     async with running(server):
-        status, content_type, body = await fetch(server, "/health")
+        answer = await fetch(server, "/health")
 
-    assert (status, content_type) == (200, "application/json")
-    assert json.loads(body) == {"status": "ok"}
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert json.loads(answer.body) == {"status": "ok"}
 
 
 async def test_health_says_why_not() -> None:
@@ -89,21 +54,22 @@ async def test_health_says_why_not() -> None:
     server = make(health=lambda: "redis: connection refused")
 
     async with running(server):
-        status, _, body = await fetch(server, "/health")
+        answer = await fetch(server, "/health")
 
-    assert status == 503
-    assert json.loads(body) == {"status": "unhealthy", "reason": "redis: connection refused"}
+    assert answer.status == 503
+    assert json.loads(answer.body) == {"status": "unhealthy", "reason": "redis: connection refused"}
 
 
-async def test_root_names_the_two_routes() -> None:
-    """The page at `/` lists what there is."""
-    server = make()
+@pytest.mark.parametrize("path", assets())
+async def test_the_page_is_served(path: str) -> None:
+    """Every file of it, as it is on the disk."""
+    server, wanted = make(), assets()[path]
 
     async with running(server):
-        status, content_type, body = await fetch(server, "/")
+        answer = await fetch(server, path)
 
-    assert (status, content_type) == (200, "text/plain; charset=utf-8")
-    assert b"/metrics" in body and b"/health" in body
+    assert (answer.status, answer.body) == (200, wanted.body)
+    assert answer.headers["content-type"] == wanted.content_type
 
 
 @pytest.mark.parametrize(
@@ -113,6 +79,9 @@ async def test_root_names_the_two_routes() -> None:
         ("HEAD", "/metrics", 200),
         ("POST", "/metrics", 405),
         ("DELETE", "/health", 405),
+        ("POST", "/nothing", 405),
+        ("OPTIONS", "/", 405),
+        ("HEAD", "/events", 200),
     ],
 )
 async def test_only_get_and_head_of_known_paths(method: str, path: str, expected: int) -> None:
@@ -120,10 +89,11 @@ async def test_only_get_and_head_of_known_paths(method: str, path: str, expected
     server = make()
 
     async with running(server):
-        status, _, body = await fetch(server, path, method=method)
+        answer = await fetch(server, path, method=method)
 
-    assert status == expected
-    assert method != "HEAD" or body == b""
+    assert answer.status == expected
+    assert method != "HEAD" or answer.body == b""
+    assert expected != 405 or answer.headers["allow"] == "GET, HEAD"
 
 
 async def test_a_health_check_that_raises_answers_500_and_harms_nothing() -> None:
@@ -132,7 +102,7 @@ async def test_a_health_check_that_raises_answers_500_and_harms_nothing() -> Non
     server = make(health=lambda: answers.pop(0)())
 
     async with running(server):
-        statuses = [(await fetch(server, "/health"))[0] for _ in range(2)]
+        statuses = [(await fetch(server, "/health")).status for _ in range(2)]
 
     assert statuses == [500, 200]
 
@@ -179,7 +149,7 @@ def test_a_taken_port_is_named_at_bind() -> None:
 def test_a_foreign_host_names_its_setting(host: str) -> None:
     """An address that is not this machine's is the host setting's fault, not a taken port."""
     with pytest.raises(CannotBind) as caught:
-        make(host=host).bind()
+        make(host=host, token="0123456789abcdef").bind()
 
     assert not isinstance(caught.value, PortTaken)
     assert caught.value.setting == "status.host"

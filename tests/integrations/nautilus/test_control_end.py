@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from bridge import endpoints
 from bridge.controller import Controller, Keys
 from bridge.core.control import LIVE_FLAG, MODE_KEY, State
 from bridge.embedded_redis import find_redis_server
 from bridge.latch import LatchFile
-from bridge.link import Target
 from bridge.watcher import Watcher
 from tests.integrations.nautilus.control_rig import Rig, make, run
 from tests.integrations.nautilus.engines import until
@@ -61,7 +61,7 @@ async def watched(folder: Path, server: RedisServer, state: Path) -> AsyncIterat
         config, LatchFile(state), rig.lane, rig.metrics, rig.source, executes=True
     )
     watcher = Watcher(
-        Target.from_url(server.url),
+        endpoints.parse(server.url),
         "live",
         controller,
         rig.metrics,
