@@ -1,7 +1,7 @@
 """Where the settings are read from, what is said about bad ones, and the table of all of them.
 
 A TOML file, then environment variables `BRIDGE_<SECTION>__<KEY>`, then the command line: the later
-one wins. A name that is no setting is an error wherever it stands. Passwords may come as systemd's
+one wins. A name that is no setting is an error wherever it stands. Secrets may come as systemd's
 credentials: files of the folder that $CREDENTIALS_DIRECTORY names.
 """
 
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
-from urllib.parse import quote
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
@@ -22,12 +21,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from bridge.log import MASK, mask_urls
-from bridge.section import safe_url
+from bridge.section import safe_url, with_password
 from bridge.settings import Config
 
 ENV_PREFIX = "BRIDGE_"
-# Which URL the password in a credential belongs to.
-CREDENTIALS = {"redis-password": "redis.url", "cache-password": "cache.url"}
+# Which setting a credential belongs to: passwords join their URL, the last one holds a URL a line.
+CREDENTIALS = {
+    "redis-password": "redis.url",
+    "cache-password": "cache.url",
+    "notify-urls": "notify.urls",
+}
 
 
 class ConfigError(Exception):
@@ -179,33 +182,34 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _take_credentials(folder: str, given: dict[str, _Given]) -> Iterator[str]:
-    """Put the passwords that systemd hands over into their URLs; yield what is wrong with them.
+    """Put what systemd hands over into the settings; yield what is wrong with it.
 
-    An empty one is none, and so is one without a URL: a unit names them all.
+    An empty one is none, and so is a password without a URL: a unit names them all.
     """
     for name, path in CREDENTIALS.items():
         file = Path(folder, name)
         try:
-            password = file.read_text().strip()
+            text = file.read_text().strip()
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
             yield f"credential {name}: cannot be read from {file}: {type(error).__name__}"
             continue
-        url, origin = (given[path].value, given[path].origin) if path in given else ("", "")
-        scheme, found, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
-        if not (password and found):
+        value, origin = (given[path].value, given[path].origin) if path in given else (None, "")
+        if not text:
             continue
-        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-        user = authority.rpartition("@")[0]
-        if ":" in user or "password=" in rest:
-            yield (
-                f"{path}: it holds a password, and so does the credential {name}; take it out of "
-                f"the URL; from {origin}"
-            )
-            continue
-        where = rest.removeprefix(f"{user}@") if "@" in authority else rest
-        given[path] = _Given(f"{scheme}://{user}:{quote(password, safe='')}@{where}", origin)
+        if path == "notify.urls":
+            if value is not None:
+                yield f"{path}: the credential {name} sets it, too; take one away; from {origin}"
+            lines = [line.strip() for line in text.splitlines()]
+            given[path] = _Given([line for line in lines if line], f"credential {name}")
+        elif isinstance(value, str) and "://" in value:
+            joined = with_password(value, text)
+            if joined is None:
+                who = f"it holds a password, and so does the credential {name}"
+                yield f"{path}: {who}; take it out of the URL; from {origin}"
+            else:
+                given[path] = _Given(joined, origin)
 
 
 def _parse(path: str, text: str) -> object:

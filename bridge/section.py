@@ -2,15 +2,25 @@
 
 import re
 from typing import Annotated, Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 from redis.connection import parse_url
 
+from bridge.link import Target
 from bridge.log import MASK, mask_urls
 
 PLACEHOLDERS = ("asset", "symbol", "venue", "base", "quote")
 DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 _BAR_TYPE = r"^\S+\.\S+-\d+-[A-Z_]+-[A-Z_]+-(INTERNAL|EXTERNAL)(@\S+)?$"
+
+# What may stand behind the "?" of a Redis URL, the latter with rediss:// only.
+URL_OPTIONS = ("db", "username", "password")
+TLS_OPTIONS = (
+    *("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"),
+    *("ssl_cert_reqs", "ssl_check_hostname"),
+)
+CERT_REQS = ("none", "optional", "required")
 
 InstrumentName = Annotated[str, StringConstraints(pattern=r"^\S+\.[^\s.]+$")]
 BarTypeName = Annotated[str, StringConstraints(pattern=_BAR_TYPE)]
@@ -24,6 +34,17 @@ def safe_url(url: str) -> str:
     return mask_urls(url)
 
 
+def with_password(url: str, password: str) -> str | None:
+    """Return a Redis URL with a password, percent-encoded; None when it holds one already."""
+    scheme, _, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user = authority.rpartition("@")[0]
+    if ":" in user or "password=" in rest:
+        return None
+    where = rest.removeprefix(f"{user}@") if "@" in authority else rest
+    return f"{scheme}://{user}:{quote(password, safe='')}@{where}"
+
+
 def check_redis_url(url: str) -> str:
     """Return `url`, or raise ValueError with a reason that never repeats a part of it."""
     if not url.startswith(("redis://", "rediss://", "unix://")):
@@ -34,6 +55,7 @@ def check_redis_url(url: str) -> str:
         raise ValueError(
             "it cannot be read as a Redis URL (is the port a number up to 65535?)"
         ) from None
+    _check_options(url)
     if url.startswith("unix://"):
         if not options.get("path"):
             raise ValueError("the path of the socket is missing")
@@ -43,6 +65,22 @@ def check_redis_url(url: str) -> str:
     if path and not path.isdecimal():
         raise ValueError("the database behind the last / is not a number")
     return url
+
+
+def _check_options(url: str) -> None:
+    """Raise ValueError for an option that one of our clients does not know or cannot use."""
+    options = parse_qs(urlsplit(url).query, keep_blank_values=True)
+    known = (*URL_OPTIONS, *(TLS_OPTIONS if url.startswith("rediss://") else ()))
+    if not options.keys() <= {*known}:
+        raise ValueError(f"behind the ? only these may stand: {' '.join(known)}")
+    if options.get("ssl_cert_reqs", ["none"])[-1] not in CERT_REQS:
+        raise ValueError(f"ssl_cert_reqs is one of {' '.join(CERT_REQS)}")
+    try:
+        Target.from_url(url)
+    except OSError:
+        raise ValueError(
+            "a file that its ssl_ options name cannot be read, or is no certificate or key"
+        ) from None
 
 
 def check_secret_url(value: SecretStr | None) -> SecretStr | None:

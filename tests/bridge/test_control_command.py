@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from bridge import exits, journal_directory
 from bridge.__main__ import main
 from bridge.core.control import FLAGS, MODE_KEY, State
 from bridge.latch import LatchFile
-from tests.bridge.processes import environment, eventually
+from tests.bridge.processes import ROOT, environment, eventually
 from tests.bridge.watching import FLAG, HALT, LATCH, QUIET, RESUME, STATE, Rig
 from tests.proxies import on_uvloop, until
 from tests.servers import RedisServer
@@ -111,6 +113,36 @@ def test_status_of_nobody(redis_server: RedisServer, call: Command, words: tuple
     code, out, err = call("status", *words)
     assert (code, out) == (exits.UNAVAILABLE, "{}\n" if words == ("--json",) else "")
     assert err == f"no bridge answers ({'live' if words[1:] else 'demo shadow live'})\n"
+
+
+@pytest.mark.timeout(4)  # the other commands wait for 5 s
+def test_status_of_a_redis_that_hangs(
+    call: Command, make_redis: Callable[..., RedisServer]
+) -> None:
+    """Redis takes the connection and answers nothing: 69 and how long was waited, not a hang."""
+    server = make_redis()
+    server.pause()
+    code, out, err = call("status", "--url", server.url, *VAIN)
+    assert (code, out) == (exits.UNAVAILABLE, "")
+    assert err.startswith(f"redis.url: {server.url}: no answer within 0.1 s: ")
+
+
+IMPORTED = """
+import sys
+from bridge.__main__ import main
+code = main(["status", "--url", sys.argv[1]])
+print(code, *{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def test_status_imports_little(redis_server: RedisServer) -> None:
+    """It answers at once, because it waits for no package that it can do without."""
+    words = (sys.executable, "-c", IMPORTED, redis_server.url)
+    done = subprocess.run(words, cwd=ROOT, env=environment({}), capture_output=True, text=True)
+    code, *imported = done.stdout.split()
+    assert int(code) == exits.UNAVAILABLE, done.stderr
+    heavy = {"apprise", "fakeredis", "nautilus_trader", "numpy", "pandas", "prometheus_client"}
+    assert set(imported) & (heavy | {"pyarrow", "starlette", "uvicorn", "uvloop"}) == set()
 
 
 # flags

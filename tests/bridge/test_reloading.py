@@ -44,6 +44,8 @@ BUILT_IN = {
     "control__poll_seconds": "1",
     "node__symbols": "ETH",
     "redis__url": "redis://:secret@host",
+    "notify__urls": "json://secret",
+    "notify__kinds": "halt",
 }
 
 

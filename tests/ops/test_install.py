@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sysconfig
 import tomllib
@@ -14,6 +15,7 @@ from bridge.config import load
 from bridge.settings import Config
 from tests.bridge.processes import ROOT
 from tests.ops.placed import NAME, Place
+from tests.servers import free_port
 
 ROLES = ("demo", "live", "shadow")
 TEMPLATE = ROOT / "ops" / "systemd" / "bridge.toml"
@@ -252,7 +254,8 @@ def test_a_prefix_that_no_unit_can_name(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_whole_of_it(tmp_path: Path) -> None:
-    """With all packages of requirements.txt: the demo's settings are usable there."""
+    """With all packages of ops/requirements.txt: the demo's settings are usable there, and it runs
+    until it is told to stop. No tool of developers is there."""
     prefix = tmp_path / "prefix"
     words = [ROOT / "ops" / "install", "--prefix", prefix]
     done = subprocess.run(words, capture_output=True, text=True)
@@ -263,3 +266,21 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
 
     assert (said.returncode, said.stderr) == (0, "")
     assert said.stdout.startswith("usable: role demo, Redis embedded")
+    [packages] = (prefix / "opt" / NAME / "current" / ".venv" / "lib").glob(
+        "python3*/site-packages"
+    )
+    assert not [name for name in ("pytest", "mypy", "uv") if (packages / name).exists()]
+    ports = {"BRIDGE_STATUS__PORT": f"{free_port()}", "BRIDGE_EMBEDDED__PORT": f"{free_port()}"}
+    with subprocess.Popen(
+        [command, "demo", "run"],
+        env=os.environ | ports,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "node.running" in line:
+                os.killpg(demo.pid, signal.SIGINT)  # what Ctrl-C sends
+    assert demo.returncode == 0
