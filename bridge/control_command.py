@@ -29,8 +29,8 @@ from bridge.core.control import (
 )
 from bridge.exits import Exit
 from bridge.latch import LatchFile, new_id
-from bridge.preflight import client_of, refusal_of
-from bridge.section import check_redis_url
+from bridge.preflight import ANSWER_SECONDS_MAX, client_of, refusal_of
+from bridge.section import check_redis_url, safe_url
 from bridge.settings import Config
 
 ROLES: Final = tuple(FLAG_OF_ROLE)
@@ -42,14 +42,23 @@ type State = Mapping[str, str]
 
 
 @contextlib.contextmanager
-def connected(url: str) -> Iterator[redis.Redis]:
-    """Yield a client of the Redis at `url`. Raises Exit for whatever Redis refuses."""
+def connected(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> Iterator[redis.Redis]:
+    """Yield a client of the Redis at `url`.
+
+    Raises Exit for whatever Redis refuses: UNAVAILABLE, too, when an answer takes too long.
+    """
     try:
-        client = client_of(check_redis_url(url))
+        client = client_of(check_redis_url(url), answer_seconds_max)
     except ValueError as error:
         raise Exit(exits.USAGE, f"--url: {error}") from None
     try:
         yield client
+    except redis.exceptions.TimeoutError:
+        raise Exit(
+            exits.UNAVAILABLE,
+            f"redis.url: {safe_url(url)}: no answer within {answer_seconds_max:g} s: Redis hangs, "
+            "or what lies between; how the bridges stand is not known",
+        ) from None
     except redis.exceptions.RedisError as error:
         raise refusal_of(error, url) from None
     finally:

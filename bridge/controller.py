@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 
@@ -29,9 +29,11 @@ from bridge.core.control import (
 from bridge.core.lanes import CannotRecord, ExecLane
 from bridge.exits import Exit
 from bridge.latch import LatchFile, new_id
-from bridge.metrics import Metrics
 from bridge.settings import Config
 from bridge.source import Action, Source
+
+if TYPE_CHECKING:  # `python -m bridge status` needs the keys of this module only
+    from bridge.metrics import Metrics
 
 log = structlog.get_logger("nautilus_bridge.control")
 
@@ -75,7 +77,7 @@ class Controller:
         config: Config,
         latch: LatchFile,
         lane: ExecLane,
-        metrics: Metrics,
+        metrics: "Metrics",
         source: Source,
         *,
         executes: bool,
