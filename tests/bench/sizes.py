@@ -188,13 +188,14 @@ def _per_entry(rows: Mapping[str, Any]) -> Iterator[str]:
 
 def _per_day(row: Mapping[str, Any]) -> Iterator[str]:
     redis, journal, archive, ledger = _sizes(row)
-    yield "| a day of exec entries/s | Redis | journal | archive | ledger | journal is full |"
+    yield "| a day of exec entries/s | Redis | journal | archive | ledger | journal reaches back |"
     yield "|---:|---:|---:|---:|---:|---:|"
     for rate in PER_SECOND:
         count = rate * DAY_SECONDS
         sizes = [f"{size * count / GB:,.2f} GB" for size in (redis, journal, archive, ledger)]
-        full_days = JournalSettings().bytes_max / (journal * count)
-        yield f"| {rate:,} | {' | '.join(sizes)} | after {full_days:,.2f} days |"
+        settings = JournalSettings()
+        days = min(settings.retain / DAY_SECONDS, settings.bytes_max / (journal * count))
+        yield f"| {rate:,} | {' | '.join(sizes)} | {days:.2f} days |"
 
 
 def _market(rows: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ def row(name: str, median: float, **detail: float) -> dict:
 
 
 def test_the_tables_are_made_of_the_rows(tmp_path: Path) -> None:
-    """Bytes of an entry, those of a day at each rate, and when the journal is full."""
+    """Bytes of an entry, those of a day at each rate, and how long it takes to fill the journal."""
     results = tmp_path / "sizes.json"
     a_day = JournalSettings().bytes_max / 864_000  # bytes that fill the journal in a day at 10/s
     rows = [
@@ -28,5 +28,5 @@ def test_the_tables_are_made_of_the_rows(tmp_path: Path) -> None:
     assert f"| exec | 30,000 | 250 B | {a_day:.0f} B | 500 B | 100 B |" in lines
     assert "| market: quotes | 200,000 | 80 B | - | - | - |" in lines
     full = f"{a_day * 864_000 / 1e9:.2f} GB"
-    assert f"| 10 | 0.22 GB | {full} | 0.43 GB | 0.09 GB | after 1.00 days |" in lines
+    assert f"| 10 | 0.22 GB | {full} | 0.43 GB | 0.09 GB | 1.00 days |" in lines
     assert "| quotes and trades of 100 instruments | 2.00 GiB |" in lines
