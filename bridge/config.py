@@ -25,6 +25,8 @@ from bridge.section import safe_url, with_password
 from bridge.settings import Config
 
 ENV_PREFIX = "BRIDGE_"
+# Nautilus asks a venue for the last hour (open_check_ and position_check_lookback_mins).
+VENUE_PURGE_MINUTES_MIN = 120
 # Which setting a credential belongs to: passwords join their URL, the last one holds a URL a line.
 CREDENTIALS = {
     "redis-password": "redis.url",
@@ -100,6 +102,12 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield (
             "cache.url: a sandbox forgets its orders when it ends; what a cache keeps of them "
             "would never end. Unset it"
+        )
+    minutes = config.node.purge_closed_minutes or 0
+    if not config.is_simulated and 0 < minutes < VENUE_PURGE_MINUTES_MIN:
+        yield (
+            f"node.purge_closed_minutes: {minutes} is too short for a real venue, which may report "
+            f"an order again; 0 (never) or {VENUE_PURGE_MINUTES_MIN} and more"
         )
     for name in ("venues", "symbols"):
         if not getattr(config.node, name):

@@ -13,33 +13,21 @@ from nautilus_trader.config import (
 )
 from nautilus_trader.model.identifiers import TraderId
 
-from bridge.exits import CONFIGURATION, Exit
 from bridge.link import Target
 from bridge.settings import Config
 from integrations.nautilus.roles import Plan
 
 UNLIMITED: Final = "10000/00:00:01"
-# How long what has ended stays in the cache, in minutes. A sandbox reports nothing twice; of a
-# venue, Nautilus asks for the last hour (open_check_ and position_check_lookback_mins).
+# How long what has ended stays in the cache, in minutes. A sandbox reports nothing twice.
 KEPT_SANDBOX: Final = 5
 KEPT_VENUE: Final = 1440
-KEPT_VENUE_MIN: Final = 120
 
 
 def kept_minutes(config: Config) -> int:
-    """Return for how many minutes closed orders stay in the cache, 0 for ever.
-
-    Raises Exit when a venue may still report them then.
-    """
+    """Return for how many minutes closed orders stay in the cache, 0 for ever."""
     given = config.node.purge_closed_minutes
     if given is None:
         return KEPT_SANDBOX if config.is_simulated else KEPT_VENUE
-    if not config.is_simulated and 0 < given < KEPT_VENUE_MIN:
-        raise Exit(
-            CONFIGURATION,
-            f"node.purge_closed_minutes: {given} is too short for a real venue, which may report "
-            f"an order again; 0 (never) or {KEPT_VENUE_MIN} and more",
-        )
     return given
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from nautilus_trader.config import StrategyConfig
 
-from bridge.exits import CONFIGURATION, Exit
 from integrations.nautilus import purge
 from integrations.nautilus.node_config import kept_minutes
 from tests.integrations.nautilus.control_rig import BUY, SELL, Puppet, load, trading
@@ -42,16 +41,6 @@ class Hedging(Puppet):
 def test_how_long_it_is_kept(folder: Path, settings: dict[str, Any], minutes: int) -> None:
     """A sandbox keeps what has ended for minutes, a real venue for a day; 0 is for ever."""
     assert kept_minutes(load(folder, **settings)) == minutes
-
-
-def test_too_short_for_a_venue(folder: Path) -> None:
-    """Less than two hours is refused where a venue may report an order again."""
-    settings = load(folder, **LIVE, **{"node.purge_closed_minutes": 119})
-
-    with pytest.raises(Exit, match=r"node.purge_closed_minutes: 119 .* 120 and more") as refused:
-        kept_minutes(settings)
-
-    assert refused.value.code == CONFIGURATION
 
 
 async def test_it_runs_by_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
