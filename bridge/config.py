@@ -25,8 +25,6 @@ from bridge.section import safe_url, with_password
 from bridge.settings import Config
 
 ENV_PREFIX = "BRIDGE_"
-# Nautilus asks a venue for the last hour (open_check_ and position_check_lookback_mins).
-VENUE_PURGE_MINUTES_MIN = 120
 # Which setting a credential belongs to: passwords join their URL, the last one holds a URL a line.
 CREDENTIALS = {
     "redis-password": "redis.url",
@@ -103,11 +101,10 @@ def _contradictions(config: Config) -> Iterator[str]:
             "cache.url: a sandbox forgets its orders when it ends; what a cache keeps of them "
             "would never end. Unset it"
         )
-    minutes = config.node.purge_closed_minutes or 0
-    if not config.is_simulated and 0 < minutes < VENUE_PURGE_MINUTES_MIN:
+    if not config.is_simulated and config.node.purge_closed_minutes:
         yield (
-            f"node.purge_closed_minutes: {minutes} is too short for a real venue, which may report "
-            f"an order again; 0 (never) or {VENUE_PURGE_MINUTES_MIN} and more"
+            "node.purge_closed_minutes: a real venue may report each order again, and Nautilus "
+            "would book what it no longer knows once more. Leave it unset"
         )
     for name in ("venues", "symbols"):
         if not getattr(config.node, name):

@@ -99,9 +99,8 @@ class NodeSettings(Section):
         2.0, "seconds", "How long the node waits for the last events on stop.", ge=0, le=300
     )
     purge_closed_minutes: int | None = setting(
-        None, "minutes", "So long orders and hedged positions that have ended stay in Nautilus's"
-        " cache. 0: for ever, and memory grows. Unset: 5 in a sandbox, 1440 at a venue, which must"
-        " have 120 or more.",
+        None, "minutes", "So long orders that have ended stay in the cache of a sandbox's node;"
+        " unset: 5, 0: for ever, and memory grows. At a real venue they always stay.",
         ge=0, le=525_600,
     )  # fmt: skip
     log_level: Literal["OFF", "DEBUG", "INFO", "WARNING", "ERROR"] = setting(

@@ -1,12 +1,13 @@
-"""What has ended leaves Nautilus's cache in time: a node does not grow for as long as it runs.
+"""What has ended leaves the cache of a sandbox's node in time: it does not grow as long as it runs.
+
+A venue may report an order again, or fill one that was held for canceled; Nautilus would take it
+for somebody else's, and book it once more. So a node at a real venue keeps all, and grows.
 
 Nautilus has timers for that, which are not used. They run on a thread of their own, beside the
 engine; they know nothing of the orders that the guard still follows, nor of children that wait in
 the emulator; they forget the PnL of what they purge; and what a netted position did before it was
 opened again they leave in memory while it is traded, where the portfolio reads all of it again at
 each close.
-
-The cache's database is left alone: what a venue reports at the next start must meet its orders.
 """
 
 import asyncio
@@ -17,18 +18,11 @@ from typing import Any, Final
 
 import structlog
 from nautilus_trader.core.uuid import UUID4
-from nautilus_trader.execution.reports import OrderStatusReport
-from nautilus_trader.model.enums import OrderStatus, PositionAdjustmentType
-from nautilus_trader.model.events import (
-    OrderEvent,
-    PositionAdjusted,
-    PositionClosed,
-    PositionEvent,
-)
+from nautilus_trader.model.enums import PositionAdjustmentType
+from nautilus_trader.model.events import OrderEvent, PositionAdjusted, PositionEvent
 from nautilus_trader.model.identifiers import ClientOrderId, PositionId
 from nautilus_trader.model.objects import Money
 from nautilus_trader.model.orders import Order
-from nautilus_trader.model.position import Position
 from nautilus_trader.system.kernel import NautilusKernel
 
 from integrations.nautilus.guard import Guard
@@ -45,17 +39,10 @@ ACCOUNT_SECONDS: Final = 60
 # has read, and two are added at most before it looks again.
 CYCLES_MIN: Final = 2
 CYCLES_MAX: Final = 8
-REPORTS: Final = "ExecEngine.reconcile_execution_report"
-ENDED: Final = (
-    OrderStatus.FILLED,
-    OrderStatus.CANCELED,
-    OrderStatus.EXPIRED,
-    OrderStatus.REJECTED,
-)
 
 
 class Purge:
-    """Purges the cache of one kernel of what ended `minutes` ago. `minutes` of 0: never anything.
+    """Purges the cache of one kernel of orders that ended `minutes` ago; 0: never anything.
 
     An order's time begins anew with every event that comes behind its end.
     """
@@ -67,7 +54,6 @@ class Purge:
         self._seconds = minutes * 60
         # By id when it is due, by the loop's clock; the next one first.
         self._orders: OrderedDict[ClientOrderId, float] = OrderedDict()
-        self._positions: OrderedDict[PositionId, float] = OrderedDict()
         self._moved: set[PositionId] = set()
         self._loop = asyncio.get_running_loop()
         self._states_due = 0.0
@@ -75,20 +61,12 @@ class Purge:
             return
         kernel.msgbus.subscribe("events.order.*", self._on_order)
         kernel.msgbus.subscribe("events.position.*", self._on_position)
-        kernel.msgbus.deregister(REPORTS, kernel.exec_engine.reconcile_execution_report)
-        kernel.msgbus.register(REPORTS, self._on_report)
         # Each closed trade makes it copy all earlier ones, for statistics that only a backtest has.
         kernel.portfolio.analyzer.record_trade = lambda *_: None
 
     async def run(self) -> None:
-        """Purge until cancelled. Begins with what the cache took out of its database."""
-        if not self._seconds:
-            return
-        for order in self._cache.orders_closed():
-            self._orders.setdefault(order.client_order_id, self._loop.time() + self._seconds)
-        for position in self._cache.positions_closed():
-            self._follow(position.id, is_netted=_is_netted(position))
-        while True:
+        """Purge until cancelled."""
+        while self._seconds:
             await asyncio.sleep(ROUND_SECONDS)
             try:
                 is_behind = self.take(self._loop.time())
@@ -104,16 +82,12 @@ class Purge:
             if not (order_id := _pop_due(self._orders, now)):
                 break
             self._purge_order(order_id, now)
-        for _ in range(CHUNK):
-            if not (position_id := _pop_due(self._positions, now)):
-                break
-            self._purge_position(position_id, now)
         while self._moved:
             self._shorten(self._moved.pop())
         if now >= self._states_due:
             self._states_due = now + ACCOUNT_SECONDS
             self._cache.purge_account_events(self._kernel.clock.timestamp_ns(), ACCOUNT_SECONDS)
-        return _is_due(self._orders, now) or _is_due(self._positions, now)
+        return _is_due(self._orders, now)
 
     def _on_order(self, event: OrderEvent) -> None:
         """Note that an order has ended; it may come on the thread of Nautilus's timers."""
@@ -125,15 +99,6 @@ class Purge:
     def _on_position(self, event: PositionEvent | PositionAdjusted) -> None:
         if isinstance(event, PositionEvent):
             self._moved.add(event.position_id)
-        if isinstance(event, PositionClosed):
-            self._follow(event.position_id, is_netted=_is_netted(event))
-
-    def _follow(self, position_id: PositionId, *, is_netted: bool) -> None:
-        # A netted position is opened again under its id, and there is one an instrument; with it
-        # the portfolio would forget what it has realized.
-        if not is_netted:
-            self._positions[position_id] = self._loop.time() + self._seconds
-            self._positions.move_to_end(position_id)
 
     def _purge_order(self, order_id: ClientOrderId, now: float) -> None:
         order = self._cache.order(order_id)
@@ -159,43 +124,12 @@ class Purge:
             others += self._cache.orders_for_exec_spawn(order.exec_spawn_id)
         return any(other is not None and not other.is_closed for other in others)
 
-    def _purge_position(self, position_id: PositionId, now: float) -> None:
-        position = self._cache.position(position_id)
-        if position is None or not position.is_closed:
-            return
-        orders = self._cache.orders_for_position(position_id)
-        if any(not order.is_closed for order in orders):
-            self._positions[position_id] = now + self._seconds
-            return
-        self._cache.purge_position(position_id)
-
     def _shorten(self, position_id: PositionId) -> None:
         """Make one of all but the last times that a position was open."""
         snapshots = self._cache.position_snapshot_bytes(position_id)
         if len(snapshots) > CYCLES_MAX:
             count = len(snapshots) - CYCLES_MIN
             snapshots[:count] = [_as_one(snapshots[:count])]
-
-    def _on_report(self, report: Any) -> None:
-        """Pass a report on. One of an order that has ended too long ago would be taken for an order
-        that somebody else sent, and filled once more."""
-        if isinstance(report, OrderStatusReport) and self._is_too_old(report):
-            log.warning(
-                "report.too_old",
-                venue_order_id=report.venue_order_id.value,
-                ts_last=report.ts_last,
-                effect="not reconciled: its order has left the cache, node.purge_closed_minutes",
-            )
-            return
-        self._kernel.exec_engine.reconcile_execution_report(report)
-
-    def _is_too_old(self, report: OrderStatusReport) -> bool:
-        # Half the time: the clocks of venue and host differ.
-        age_ns = self._kernel.clock.timestamp_ns() - report.ts_last
-        if report.order_status not in ENDED or age_ns * 2 < self._seconds * 1_000_000_000:
-            return False
-        order_id = report.client_order_id or self._cache.client_order_id(report.venue_order_id)
-        return order_id is None or not self._cache.order_exists(order_id)
 
 
 def _pop_due[T](due: OrderedDict[T, float], now: float) -> T | None:
@@ -204,12 +138,6 @@ def _pop_due[T](due: OrderedDict[T, float], now: float) -> T | None:
 
 def _is_due(due: OrderedDict[Any, float], now: float) -> bool:
     return bool(due) and next(iter(due.values())) <= now
-
-
-def _is_netted(position: Position | PositionEvent) -> bool:
-    """Return whether Nautilus gives the position's id to every one of instrument and strategy."""
-    position_id = position.id if isinstance(position, Position) else position.position_id
-    return bool(position_id.value == f"{position.instrument_id}-{position.strategy_id}")
 
 
 def _as_one(snapshots: list[bytes]) -> bytes:

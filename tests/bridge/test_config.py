@@ -293,7 +293,7 @@ ROLE_PROBLEMS = [
     ({"role": "live"}, "live on real venues arrives in a later version"),
     ({"cache.url": "redis://127.0.0.1"}, "cache.url: a sandbox forgets"),
     ({"role": "live", "cache.url": "redis://127.0.0.1/1"}, "cache in database 0"),
-    ({"role": "live", "node.purge_closed_minutes": "119"}, "0 (never) or 120 and more"),
+    ({"role": "live", "node.purge_closed_minutes": "119"}, "may report each order again"),
 ]
 
 

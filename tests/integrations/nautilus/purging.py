@@ -1,21 +1,29 @@
 """What tests of the purge do and look at."""
 
 import asyncio
+import contextlib
 import itertools
-from decimal import Decimal
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
-from nautilus_trader.core.uuid import UUID4
-from nautilus_trader.execution.reports import OrderStatusReport
 from nautilus_trader.model.enums import OrderStatus
 
-from tests.integrations.nautilus.control_rig import BUY, Rig
+from integrations.nautilus.purge import Purge
+from tests.integrations.nautilus.control_rig import BUY, Rig, trading
 from tests.integrations.nautilus.engines import PERP, until
 
 LIVE = {"role": "live"}
 DAY_SECONDS = 86_400
-DAY_NS = DAY_SECONDS * 10**9
 DAYS = itertools.count(2, 2)
+
+
+@contextlib.asynccontextmanager
+async def purging(folder: Path, **settings: Any) -> AsyncIterator[Rig]:
+    """Run a node that purges what ended a day ago, over a stand-in that tests can move."""
+    async with trading(folder, **LIVE, **settings) as rig:
+        rig.source.purge = Purge(rig.kernel, rig.guard, 1440)
+        yield rig
 
 
 def purge_all(rig: Rig) -> None:
@@ -41,25 +49,3 @@ async def filled(rig: Rig, side: Any = BUY, price: str = "60000.00") -> Any:
     await until(lambda: order.status == OrderStatus.FILLED, "the fill")
     await rig.settle()
     return order
-
-
-def report_of(rig: Rig, order: Any, *, age_ns: int) -> OrderStatusReport:
-    """Return what a venue would report of an order that was filled so long ago."""
-    then_ns = rig.kernel.clock.timestamp_ns() - age_ns
-    return OrderStatusReport(
-        account_id=order.account_id,
-        instrument_id=order.instrument_id,
-        client_order_id=order.client_order_id,
-        venue_order_id=order.venue_order_id,
-        order_side=order.side,
-        order_type=order.order_type,
-        time_in_force=order.time_in_force,
-        order_status=OrderStatus.FILLED,
-        quantity=order.quantity,
-        filled_qty=order.filled_qty,
-        avg_px=Decimal("60000.00"),
-        report_id=UUID4(),
-        ts_accepted=then_ns,
-        ts_last=then_ns,
-        ts_init=then_ns,
-    )

@@ -5,26 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nautilus_trader.config import StrategyConfig
 
 from integrations.nautilus import purge
 from integrations.nautilus.node_config import kept_minutes
-from tests.integrations.nautilus.control_rig import BUY, SELL, Puppet, load, trading
+from tests.integrations.nautilus.control_rig import BUY, SELL, load, trading
 from tests.integrations.nautilus.engines import PERP, until
-from tests.integrations.nautilus.purging import LIVE, filled, purge_all
-
-
-class HedgingConfig(StrategyConfig, frozen=True):
-    """Each opening order makes a position of its own."""
-
-    oms_type: str = "HEDGING"
-
-
-class Hedging(Puppet):
-    """Holds several positions in one instrument."""
-
-    def __init__(self, config: HedgingConfig) -> None:
-        super().__init__(config)
+from tests.integrations.nautilus.purging import LIVE, filled, purge_all, purging
 
 
 @pytest.mark.parametrize(
@@ -33,13 +19,12 @@ class Hedging(Puppet):
         ({}, 5),
         ({"node.purge_closed_minutes": 7}, 7),
         ({"node.purge_closed_minutes": 0}, 0),
-        (LIVE, 1440),
-        (LIVE | {"node.purge_closed_minutes": 120}, 120),
+        (LIVE, 0),
         (LIVE | {"node.purge_closed_minutes": 0}, 0),
     ],
 )
 def test_how_long_it_is_kept(folder: Path, settings: dict[str, Any], minutes: int) -> None:
-    """A sandbox keeps what has ended for minutes, a real venue for a day; 0 is for ever."""
+    """A sandbox keeps what has ended for minutes, a real venue for ever."""
     assert kept_minutes(load(folder, **settings)) == minutes
 
 
@@ -57,7 +42,7 @@ async def test_it_runs_by_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 async def test_not_before_its_time(folder: Path) -> None:
     """What has ended stays until its time is over."""
-    async with trading(folder, **LIVE) as rig:
+    async with purging(folder) as rig:
         order, seconds = await filled(rig), 1440 * 60
         now = asyncio.get_running_loop().time()
 
@@ -80,7 +65,7 @@ async def test_never(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_related_orders(folder: Path) -> None:
     """An entry that has ended stays while its stop loss and its target are alive."""
-    async with trading(folder, **LIVE) as rig:
+    async with purging(folder) as rig:
         orders = rig.bracket().orders
         await rig.rest(*orders)
         entry, *children = orders
@@ -98,23 +83,6 @@ async def test_related_orders(folder: Path) -> None:
         await rig.settle()
         purge_all(rig)
         assert rig.cache.orders() == []
-
-
-async def test_hedged_positions(folder: Path) -> None:
-    """A hedged position, whose id never comes again, goes behind its end; an open one stays."""
-    settings = LIVE | {"source.strategy": f"{__name__}:Hedging"}
-    async with trading(folder, **settings) as rig:
-        await filled(rig)
-        await filled(rig)
-        first, second = rig.cache.positions_open()
-        rig.strategy.submit_order(rig.market(SELL), position_id=first.id)
-        await until(lambda: first.is_closed, "the closing")
-        await rig.settle()
-
-        purge_all(rig)
-
-        assert rig.cache.positions() == [second]
-        assert rig.net == second.quantity.as_decimal()
 
 
 async def test_account_states(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +105,7 @@ async def test_account_states(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_swept_orders(folder: Path) -> None:
     """That the bridge canceled an order is forgotten with it."""
-    async with trading(folder, **LIVE) as rig:
+    async with purging(folder) as rig:
         order = await rig.rest(rig.limit())
         await rig.halt()
         assert rig.guard.swept == {order.client_order_id}

@@ -7,19 +7,17 @@ from typing import Any
 import pytest
 from nautilus_trader.backtest.engine import BacktestEngine
 from nautilus_trader.model.enums import OrderStatus
-from nautilus_trader.model.identifiers import VenueOrderId
 
 from integrations.nautilus import purge, strategy_basis_carry_nt
 from tests.integrations.nautilus.builders import fields_of
-from tests.integrations.nautilus.control_rig import BUY, SELL, trading
+from tests.integrations.nautilus.control_rig import BUY, SELL
 from tests.integrations.nautilus.engines import PERP, until
-from tests.integrations.nautilus.purging import DAY_NS, LIVE, filled, money, purge_all, report_of
-from tests.servers import RedisServer
+from tests.integrations.nautilus.purging import filled, money, purge_all, purging
 
 
 async def test_repeated_after_the_purge(folder: Path) -> None:
     """A fill or an end that is told again after the purge is neither published nor booked."""
-    async with trading(folder, **LIVE) as rig:
+    async with purging(folder) as rig:
         order, canceled = await filled(rig), await rig.rest(rig.limit())
         rig.client.cancel(canceled)
         await until(lambda: canceled.is_closed, "the cancel")
@@ -37,48 +35,9 @@ async def test_repeated_after_the_purge(folder: Path) -> None:
         assert rig.net == order.quantity.as_decimal()
 
 
-async def test_reported_after_the_purge(folder: Path) -> None:
-    """An old report of a purged order makes no order of somebody else's, and no fill."""
-    async with trading(folder, **LIVE) as rig:
-        order = await filled(rig)
-        before = money(rig)
-        purge_all(rig)
-
-        rig.client._send_order_status_report(report_of(rig, order, age_ns=DAY_NS))
-        await rig.settle()
-
-        assert rig.cache.orders() == []
-        assert money(rig) == before
-
-
-@pytest.mark.parametrize("age_ns", [0, DAY_NS])
-async def test_reported_before_the_purge(folder: Path, age_ns: int) -> None:
-    """A report of an order that the cache still has changes nothing, however old it is."""
-    async with trading(folder, **LIVE) as rig:
-        order = await filled(rig)
-        before = money(rig)
-
-        rig.client._send_order_status_report(report_of(rig, order, age_ns=age_ns))
-        await rig.settle()
-
-        assert money(rig) == before
-
-
-async def test_reported_by_somebody_else(folder: Path) -> None:
-    """An unknown order that has just been filled is still taken up, as Nautilus does."""
-    async with trading(folder, **LIVE) as rig:
-        order = await filled(rig)
-        report = report_of(rig, order, age_ns=0)
-        report.client_order_id, report.venue_order_id = None, VenueOrderId("another")
-
-        rig.client._send_order_status_report(report)
-
-        await until(lambda: rig.net == 2 * order.quantity.as_decimal(), "the other fill")
-
-
 async def test_nobody_knew_of_it(folder: Path) -> None:
     """An order that was given up because its venue did not answer stays: its late fill counts."""
-    async with trading(folder, **LIVE) as rig:
+    async with purging(folder) as rig:
         rig.client.holds_acks = True
         order = rig.submit(rig.limit())
         await until(lambda: order.status == OrderStatus.SUBMITTED, "the submit")
@@ -99,7 +58,7 @@ async def test_a_netted_position(folder: Path) -> None:
     """However often a position was opened again, few snapshots are kept, and the portfolio still
     says what all of them have realized."""
     rounds = 30
-    async with trading(folder, **LIVE) as rig:
+    async with purging(folder) as rig:
         for number in range(rounds):
             await filled(rig, BUY, "60000.00")
             await filled(rig, SELL, f"{60000 + number}.00")
@@ -119,19 +78,6 @@ async def test_a_netted_position(folder: Path) -> None:
         assert len(rig.cache.position_snapshot_bytes(position.id)) <= purge.CYCLES_MAX
         assert rig.cache.orders() == []
         assert not rig.kernel.portfolio.analyzer._recorded_realized_pnls
-
-
-async def test_the_database_keeps_it(folder: Path, redis_server: RedisServer) -> None:
-    """What leaves the cache stays in its database: the next start has to know it."""
-    async with trading(folder, **LIVE, **{"cache.url": redis_server.url}) as rig:
-        order = await filled(rig)
-        pattern = f"*orders:{order.client_order_id}"
-        await until(lambda: redis_server.client.keys(pattern), "the order in the database")
-
-        purge_all(rig)
-
-        assert rig.cache.orders() == []
-    assert redis_server.client.keys(pattern)
 
 
 def test_basis_carry(monkeypatch: pytest.MonkeyPatch) -> None:
