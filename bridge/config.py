@@ -180,6 +180,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError([f"file {path}, line {line}: is not UTF-8 text"]) from None
+    except RecursionError:
+        raise ConfigError([f"file {path}: it is nested too deeply"]) from None
     except ValueError as error:
         found = re.search(r"at line (\d+)", str(error))
         line = int(found[1]) if found else data.count(b"\n") + 1

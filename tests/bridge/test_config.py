@@ -284,6 +284,12 @@ def test_the_origin_is_named(toml: Path) -> None:
     )
 
 
+def test_nested_too_deeply(toml: Path) -> None:
+    """Such a file is refused as any other that cannot be read."""
+    toml.write_text(f"x = {'[' * 5000}")
+    assert problem(toml) == f"file {toml}: it is nested too deeply"
+
+
 ROLE_PROBLEMS = [
     ({"role": "shadow"}, "redis.url: the role shadow needs a Redis of yours"),
     ({"role": "shadow", "streams.prefix": ""}, "streams.prefix: simulated fills"),
