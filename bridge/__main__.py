@@ -11,13 +11,25 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bridge import config, console, control_command, control_parsers, exits, record_parsers
+from bridge import (
+    config,
+    console,
+    control_command,
+    control_parsers,
+    exits,
+    hints,
+    record_parsers,
+)
 from bridge.doctor_command import doctor, doctor_parser
 from bridge.exits import Exit
+from bridge.notify_command import notify, notify_parser
 from bridge.settings import Config
 from bridge.terminal import Writer
+
+if TYPE_CHECKING:
+    import redis
 
 DESCRIPTION = "The bridge between NautilusTrader and a Redis-based trading stack."
 SETTINGS = """\
@@ -57,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     form = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(
-        prog="python -m bridge",
+        prog=hints.command(),
         description=DESCRIPTION,
         epilog=f"{SETTINGS}\n\n{RUN_CODES}",
         formatter_class=form,
@@ -96,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
         "--directory", type=Path, metavar="DIR", help="instead of journal.directory of the settings"
     )
     others = (*control_parsers.parsers(commands), *record_parsers.parsers(commands))
-    for command in (run, check, journal, doctor_parser(commands), *others):
+    for command in (run, check, journal, doctor_parser(commands), notify_parser(commands), *others):
         command.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
     return top
 
@@ -113,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "halt": halt,
         "resume": resume,
         "doctor": lambda words: doctor(words, _settings(words)),
+        "notify": lambda words: notify(words, _settings(words)),
     }
     return console.told(lambda: commands.get(arguments.command, _recorded)(arguments))
 
@@ -189,7 +202,7 @@ def flags(arguments: argparse.Namespace) -> int:
 def halt(arguments: argparse.Namespace) -> int:
     """Halt a role. Raises ConfigError, Exit."""
     with control_command.connected(_url(arguments)) as client:
-        role = arguments.role or control_command.role_of(client, _settings(arguments).role)
+        role = arguments.role or _role(client, _settings(arguments))
         seconds = arguments.timeout
         return _print(control_command.halt(client, role, arguments.reason, seconds_max=seconds))
 
@@ -201,7 +214,7 @@ def resume(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     try:
         with control_command.connected(_url(arguments)) as client:
-            role = arguments.role or control_command.role_of(client, settings.role)
+            role = arguments.role or _role(client, settings)
             return _print(control_command.resume(client, role, seconds_max=arguments.timeout))
     except Exit as error:
         folder = settings.state_directory
@@ -218,6 +231,12 @@ def _print(lines: Iterable[str]) -> int:
     finally:
         out.drain(TERMINAL_SECONDS_MAX)
     return exits.DONE
+
+
+def _role(client: "redis.Redis", settings: Config) -> str:
+    """Return the role that the settings name, else that of the only bridge which answers."""
+    answering = control_command.role_of(client, settings.role)  # or what keeps Redis from saying
+    return settings.role if "role" in settings.model_fields_set else answering
 
 
 def _url(arguments: argparse.Namespace) -> str:

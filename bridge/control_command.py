@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import redis
 
-from bridge import exits, journal_directory, latch
+from bridge import exits, hints, journal_directory, latch, lease
 from bridge.controller import STATE_SECONDS_MAX, Keys
 from bridge.core.control import (
     FLAG_OF_ROLE,
@@ -74,8 +74,25 @@ def state_of(client: redis.Redis, role: str) -> State | None:
     """Return the state of a role's bridge, None when none answers."""
     found: Any = client.hgetall(Keys.of(role).state)
     state: State = {name.decode(): value.decode() for name, value in found.items()}
-    age_seconds = (time.time_ns() - int(state.get("heartbeat_ns", "0"))) / 1e9
-    return state if age_seconds < STATE_SECONDS_MAX else None
+    return state if age_seconds_of(state, time.time_ns()) < STATE_SECONDS_MAX else None
+
+
+def age_seconds_of(state: State, now_ns: int) -> float:
+    """Return how long ago a state was written; one that does not say is of 1970."""
+    beat = state.get("heartbeat_ns", "")
+    return (now_ns - (int(beat) if beat.isdecimal() else 0)) / 1e9
+
+
+def pid_here(holder: Raw) -> int | None:
+    """Return the process of a lease's holder when it runs on this host, None when that is not
+    known."""
+    try:
+        fields = json.loads(holder if isinstance(holder, bytes) else b"")
+        pid = int(fields["pid"])
+        is_here = fields["host"] == lease.host() and lease.begun(pid) == fields["begun"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return pid if is_here else None
 
 
 def role_of(client: redis.Redis, role: str) -> str:
@@ -95,11 +112,29 @@ def status(client: redis.Redis, roles: Sequence[str], *, as_json: bool) -> Itera
         flag, mode = "on" if state["flag"] == "1" else "off", state["mode"]
         yield f"  {FLAG_OF_ROLE[role]} is {flag}, mode is {mode}, pid {state['pid']}"
         if state["latched"]:
-            yield f"  halt {state['latched']} holds: python -m bridge resume --role {role}"
+            yield f"  halt {state['latched']} holds: {hints.command('resume', role)}"
         if state["done_ns"]:
             yield f"  {_account(state)}"
     if not states:
-        raise Exit(exits.UNAVAILABLE, f"no bridge answers ({' '.join(roles)})")
+        silent = "".join([f"; {said}" for role in roles if (said := _silent(client, role))])
+        raise Exit(exits.UNAVAILABLE, f"no bridge answers ({' '.join(roles)}){silent}")
+
+
+def _silent(client: redis.Redis, role: str) -> str:
+    """Return in words that a role's bridge lives on this host and does not answer; empty when none
+    is known to."""
+    pid = pid_here(_read(client, f"{lease.PREFIX}role:{role}"))
+    if pid is None:
+        return ""
+    beat: Any = client.hget(Keys.of(role).state, "heartbeat_ns")
+    age = "is missing"
+    if beat:
+        age = f"is {age_seconds_of({'heartbeat_ns': beat.decode()}, time.time_ns()):.0f} s old"
+    return (
+        f"{role}: process {pid} of this host holds its lease, and its state in Redis {age}: Redis "
+        f"takes no writes, or the bridge starts or hangs; ask systemctl status "
+        f"nautilus-bridge@{role}, or /health"
+    )
 
 
 def flags(client: redis.Redis, changes: Mapping[str, str], *, seconds_max: float) -> Iterator[str]:

@@ -287,6 +287,11 @@ class Controller:
         assert self._decision is not None
         return self._decision
 
+    @property
+    def link_problem(self) -> str | None:
+        """Why Redis cannot be relied on any more; None while it can, or was not asked yet."""
+        return self._inputs.link if self.known.is_set() else None
+
     def fields(self) -> Iterator[str]:
         """Yield the names and values of the hash `bridge:state:<role>`, in turn."""
         halt = self._latch.halt

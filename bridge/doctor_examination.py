@@ -7,7 +7,7 @@ from pathlib import Path
 
 import redis
 
-from bridge import doctor_host, doctor_keys, doctor_rights, doctor_server, exits
+from bridge import doctor_host, doctor_keys, doctor_nautilus, doctor_rights, doctor_server, exits
 from bridge.core.contract import Names
 from bridge.doctor import Finding, Level, Reading
 from bridge.doctor_reading import read_all
@@ -69,13 +69,14 @@ class Examination:
             yield of_disk
         yield from doctor_keys.keys(
             read,
+            now_ns=time.time_ns(),
             names=self._names,
             role=config.role,
             normal_words=config.control.normal_modes,
             limits=config.limits_in_force,
             market_maxlen=maxlen,
         )
-        yield from doctor_keys.nautilus(
+        yield from doctor_nautilus.nautilus(
             read,
             now_ns=time.time_ns(),
             db=Target.from_url(self._url).db,
@@ -101,7 +102,7 @@ class Examination:
     def lines(self, *, as_json: bool) -> Sequence[str]:
         """Return the report."""
         if as_json:
-            found = [each._asdict() for each in self.findings]
+            found = [each._asdict() | {"numbers": dict(each.numbers)} for each in self.findings]
             return [json.dumps({"code": self.code, "findings": found}, indent=2)]
         return [*_table(self.findings), _verdict(self.findings)]
 
@@ -109,7 +110,7 @@ class Examination:
 def _table(findings: Sequence[Finding]) -> Iterator[str]:
     width = max([len(each.name) for each in findings])
     columns = "{:<7}  {:<" + str(width) + "}  {}"
-    for level, name, what, remedy in findings:
+    for level, name, what, remedy, _ in findings:
         word = level.upper() if level is Level.LOSE else level.value
         yield columns.format(word, name, what)
         if remedy:

@@ -10,14 +10,16 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
-from bridge import exits
+from bridge import exits, lease
 from bridge.audit_marks import rewound
+from bridge.control_command import pid_here
 from bridge.controller import Keys
 from bridge.core import contract, control, scripts
 from bridge.core.contract import ARCHIVE_KIND, EXEC_KINDS, MARKET_KINDS, Names
-from bridge.core.control import FLAGS, MODE_KEY, WRONG_TYPE, Raw
-from bridge.doctor import Answer, Reading, Stream
-from bridge.doctor_keys import EXEC_TOPICS, HEARTBEAT_TOPIC, TRADER, topic_of, trader_of
+from bridge.core.control import FLAGS, MODE_KEY
+from bridge.doctor import Answer, Reading, Refused, Stream
+from bridge.doctor_asking import hash_at, hash_of, refusal, text_of, tried, value_of
+from bridge.doctor_nautilus import EXEC_TOPICS, HEARTBEAT_TOPIC, TRADER, topic_of, trader_of
 from bridge.doctor_rights import needs
 from bridge.exits import Exit
 from bridge.preflight import asked
@@ -38,7 +40,7 @@ def read_all(client: redis.Redis, names: Names, role: str) -> Reading:
     What the user may not ask is left empty. Raises redis.RedisError, OSError; Exit (UNAVAILABLE)
     when it is no Redis that can be judged.
     """
-    info = _tried(client, "INFO", "everything")
+    info = tried(client, "INFO", "everything")
     if isinstance(info, Exception) and "unknown command" in str(info):
         what = "it does not know INFO: it is the demo's stand-in for a Redis, or none"
         raise Exit(exits.UNAVAILABLE, f"{what}; install redis-server, or name another --url")
@@ -46,14 +48,16 @@ def read_all(client: redis.Redis, names: Names, role: str) -> Reading:
     skew_ns, now_ms = _clock(client)
     exec_keys = {kind: names.key(kind) for kind in (*EXEC_KINDS, ARCHIVE_KIND)}
     scripts_problem, script_ns = _scripts(client, exec_keys["orders"])
-    found, is_whole = _scanned(client, names)
-    exec_streams = _streams(client, list(exec_keys.values()), with_marks=True)
+    found, is_whole, scan_refused = _scanned(client, names)
+    holder = value_of(client, f"{lease.PREFIX}role:{role}")
+    *marked, heads = exec_keys.values()  # nothing is numbered in the archive's
+    exec_streams = _streams(client, marked, with_marks=True) + _streams(client, [heads])
     return Reading(
         info=_info(info),
         settings={
             name: value
             for each in SETTINGS
-            for name, value in _hash(_tried(client, "CONFIG", "GET", each)).items()
+            for name, value in hash_of(tried(client, "CONFIG", "GET", each)).items()
         },
         user=_user(client),
         answers=_answers(client, list(needs(names, role))),
@@ -62,15 +66,20 @@ def read_all(client: redis.Redis, names: Names, role: str) -> Reading:
         now_ms=now_ms,
         scripts_problem=scripts_problem,
         script_ns=script_ns,
-        values=_values(client, (*FLAGS, MODE_KEY, *control.limit_keys(found.symbols))),
-        state=_hash(_tried(client, "HGETALL", Keys.of(role).state)),
-        metrics=_hash(_tried(client, "HGETALL", names.prefixed(contract.METRICS_KEY))),
-        contract=_raw(_tried(client, "GET", names.prefixed(contract.CONTRACT_KEY))),
+        values={
+            key: value_of(client, key)
+            for key in (*FLAGS, MODE_KEY, *control.limit_keys(found.symbols))
+        },
+        state=hash_at(client, Keys.of(role).state),
+        pid_here=pid_here(holder if isinstance(holder, bytes) else None),
+        metrics=hash_at(client, names.prefixed(contract.METRICS_KEY)),
+        contract=value_of(client, names.prefixed(contract.CONTRACT_KEY)),
         exec_streams=dict(zip(exec_keys, exec_streams, strict=True)),
         market_streams=_streams(client, found.market),
         bus_streams=_streams(client, found.bus),
         traders=found.traders,
         is_whole=is_whole,
+        scan_refused=scan_refused,
     )
 
 
@@ -118,21 +127,13 @@ def _reply(connection: Any) -> Any:
         return error
 
 
-def _tried(client: redis.Redis, *words: str) -> Any:
-    """Return the answer, or the error that Redis answers with. Raises redis.RedisError, OSError."""
-    try:
-        return asked(client, *words)
-    except redis.ResponseError as error:
-        return error
-
-
 def _round_trips(client: redis.Redis) -> list[int]:
     """Return how long each answer took, a refusal too."""
     taken = []
-    _tried(client, "PING")  # connects
+    tried(client, "PING")  # connects
     for _ in range(ROUND_TRIPS):
         began = time.perf_counter_ns()
-        _tried(client, "PING")
+        tried(client, "PING")
         taken.append(time.perf_counter_ns() - began)
     return taken
 
@@ -140,7 +141,7 @@ def _round_trips(client: redis.Redis) -> list[int]:
 def _clock(client: redis.Redis) -> tuple[int | None, int]:
     """Return how far Redis's clock is ahead, and its time in ms; ours where it may not be asked."""
     before = time.time_ns()
-    said = _tried(client, "TIME")
+    said = tried(client, "TIME")
     after = time.time_ns()
     if isinstance(said, Exception):
         return None, after // 1_000_000
@@ -151,28 +152,30 @@ def _clock(client: redis.Redis) -> tuple[int | None, int]:
 def _scripts(client: redis.Redis, key: str) -> tuple[str, int]:
     """Return why the scripts cannot run, else how long one took that only reads."""
     for script in SCRIPTS:
-        if isinstance(said := _tried(client, "SCRIPT", "LOAD", script), Exception):
+        if isinstance(said := tried(client, "SCRIPT", "LOAD", script), Exception):
             return str(said), 0
     began = time.perf_counter_ns()
-    said = _tried(client, "EVALSHA", scripts.digest(scripts.SEARCH), "1", key, "+", "1", "nobody")
+    said = tried(client, "EVALSHA", scripts.digest(scripts.SEARCH), "1", key, "+", "1", "nobody")
     is_wrong = isinstance(said, Exception) and not str(said).startswith("WRONGTYPE")
     return str(said) if is_wrong else "", time.perf_counter_ns() - began
 
 
-def _scanned(client: redis.Redis, names: Names) -> tuple[Found, bool]:
-    """Return the keys of interest, and whether all keys were seen within SCAN_SECONDS_MAX."""
+def _scanned(client: redis.Redis, names: Names) -> tuple[Found, bool, Refused | None]:
+    """Return the keys of interest, whether all keys were seen within SCAN_SECONDS_MAX, and what
+    refused to tell of them."""
     ours = re.compile("|".join([_pattern(names, kind) for kind in MARKET_KINDS]))
     # Most keys are nobody's business: they are told by how they begin.
     heads = [names.prefix + names.templates[kind].partition("{")[0] for kind in MARKET_KINDS]
     known = tuple([each.encode() for each in (*heads, control.POSITION_KEY, TRADER)])
     market, bus, traders, symbols = set[str](), set[str](), set[str](), set[str]()
     cursor, deadline = b"0", time.monotonic() + SCAN_SECONDS_MAX
+    refused = None
     while True:
-        page = _tried(client, "SCAN", cursor.decode(), "COUNT", str(SCAN_ENTRIES))
-        if isinstance(page, Exception):
+        page = tried(client, "SCAN", cursor.decode(), "COUNT", str(SCAN_ENTRIES))
+        if (refused := refusal("", page)) is not None:
             break
         cursor, keys = page
-        for key in [_text(each) for each in keys if each.startswith(known)]:
+        for key in [text_of(each) for each in keys if each.startswith(known)]:
             if ours.fullmatch(key):
                 market.add(key)
             elif key.startswith(control.POSITION_KEY):
@@ -185,7 +188,7 @@ def _scanned(client: redis.Redis, names: Names) -> tuple[Found, bool]:
         if cursor == b"0" or time.monotonic() > deadline:
             break
     found = Found(*map(sorted, (market, bus, traders, symbols)))
-    return found, cursor == b"0" and not isinstance(page, Exception)
+    return found, cursor == b"0" and refused is None, refused
 
 
 def _pattern(names: Names, kind: str) -> str:
@@ -216,67 +219,55 @@ def _read_streams(
     for key, (kind, flat, size_bytes, mark_kind) in zip(keys, answers, strict=True):
         info = {} if isinstance(flat, Exception) else dict(itertools.batched(flat, 2))
         first, last = info.get(b"first-entry"), info.get(b"last-entry")
-        mark_type = _text(mark_kind) if with_marks and isinstance(mark_kind, bytes) else "none"
+        mark, mark_type = scripts.mark_key(key), "none"
+        refusals = [refusal(key, kind), refusal(key, flat)]
+        rewound_from: str | Refused | None = None
+        if with_marks:
+            refusals.append(refusal(mark, mark_kind))
+            mark_type = text_of(mark_kind) if isinstance(mark_kind, bytes) else "none"
+            rewound_from = _rewound(client, key, mark)
+            refusals.append(rewound_from if isinstance(rewound_from, Refused) else None)
         yield Stream(
             key,
-            type=_text(kind) if isinstance(kind, bytes) else "none",
+            type=text_of(kind) if isinstance(kind, bytes) else "none",
             length=info.get(b"length", 0),
             size_bytes=size_bytes if isinstance(size_bytes, int) else None,
             added=info.get(b"entries-added"),
             first_ms=_ms(first[0]) if first else 0,
             last_ms=_ms(info.get(b"last-generated-id", b"0-0")),
-            fields=_hash(last[1]) if last else {},
+            fields=hash_of(last[1]) if last else {},
             mark_type=mark_type,
-            rewound=_rewound(client, key) if mark_type == "hash" else "",
+            rewound=rewound_from if isinstance(rewound_from, str) else "",
+            refused=next(filter(None, refusals), None),
         )
 
 
-def _rewound(client: redis.Redis, key: str) -> str:
-    """Return in words how a stream is not what its marks were taken from."""
-    marks = _tried(client, "HGETALL", scripts.mark_key(key))
+def _rewound(client: redis.Redis, key: str, mark: str) -> str | Refused | None:
+    """Return in words how a stream is not what its marks were taken from, or what refused to
+    tell."""
+    marks = tried(client, "HGETALL", mark)
     if isinstance(marks, Exception):
-        return ""
+        return refusal(mark, marks)
     try:
         for producer, text in itertools.batched(marks, 2):
             if not producer.startswith(b"owner:") and (said := rewound(client, key, text)):
                 return said
-    except redis.ResponseError:  # no stream, or not allowed: that is told of elsewhere
-        pass
-    return ""
-
-
-def _values(client: redis.Redis, keys: Sequence[str]) -> dict[str, Raw]:
-    return {key: _raw(_tried(client, "GET", key)) for key in keys}
-
-
-def _raw(said: Any) -> Raw:
-    if isinstance(said, Exception):
-        return WRONG_TYPE if str(said).startswith("WRONGTYPE") else None
-    return said if isinstance(said, bytes) else None
+    except redis.ResponseError as error:
+        return refusal(key, error)
+    return None
 
 
 def _user(client: redis.Redis) -> str:
     """Return who we are to Redis; who may not ask is who we said we are."""
-    said = _tried(client, "ACL", "WHOAMI")
+    said = tried(client, "ACL", "WHOAMI")
     given = client.connection_pool.connection_kwargs.get("username")
-    return _text(said) if isinstance(said, bytes) else given or "default"
+    return text_of(said) if isinstance(said, bytes) else given or "default"
 
 
 def _info(said: Any) -> dict[str, str]:
-    lines = _text(said).splitlines() if isinstance(said, bytes) else []
+    lines = text_of(said).splitlines() if isinstance(said, bytes) else []
     return {name: value for name, _, value in [line.partition(":") for line in lines] if name}
-
-
-def _hash(said: Any) -> dict[str, str]:
-    """Return names and values that stand in turn; nothing for an error."""
-    if not isinstance(said, list):
-        return {}
-    return {_text(name): _text(value) for name, value in itertools.batched(said, 2)}
 
 
 def _ms(entry_id: bytes) -> int:
     return int(entry_id.partition(b"-")[0])
-
-
-def _text(said: bytes) -> str:
-    return said.decode(errors="replace")

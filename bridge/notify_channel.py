@@ -36,6 +36,7 @@ TYPES: Final[dict[Kind, str]] = {
     "halt": "warning",
     "breach": "failure",
     "gap": "failure",
+    "link": "failure",
     "restart": "warning",
     "audit": "failure",
     "summary": "info",
@@ -43,12 +44,17 @@ TYPES: Final[dict[Kind, str]] = {
 
 
 class Notice(NamedTuple):
-    """A message. `text` may be made only when it is sent, off the thread that tells."""
+    """A message. `text` may be made only when it is sent, off the thread that tells.
+
+    `trouble`: what it tells of, empty: of the end of that; None where a kind has no such end.
+    """
 
     kind: Kind
     title: str
     text: str | Callable[[], str]
     at_ns: int
+    type: str
+    trouble: str | None = None
 
 
 class Outbox:
@@ -126,7 +132,7 @@ class Channel:
         )
         while True:
             is_last = self._closing.is_set()
-            problem = self._refusal(notice)
+            problem = self.refusal(notice.title, str(notice.text), notice.type)
             if problem is None:
                 self._metrics.notices_sent[notice.kind].inc()
                 return
@@ -138,16 +144,16 @@ class Channel:
             log.warning("notify.refused", kind=notice.kind, url=self.name, problem=problem)
             self._closing.wait(pause)
 
-    def _refusal(self, notice: Notice) -> str | None:
+    def refusal(self, title: str, text: str, type_: str) -> str | None:
         """Send once; return why it was not taken, None when it was."""
         problems = [f"no answer within {SEND_SECONDS_MAX:g} s"]
 
         def attempt() -> None:
             try:
                 said = self._service.notify(
-                    body=notice.text,
-                    title=notice.title,
-                    notify_type=TYPES[notice.kind],
+                    body=text,
+                    title=title,
+                    notify_type=type_,
                     body_format="text",
                 )
                 refused = [entry.message for entry in said.logs()] or ["it was not taken"]

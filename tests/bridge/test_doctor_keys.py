@@ -15,6 +15,7 @@ type Capture = pytest.CaptureFixture[str]
 type See = Callable[..., Seen]
 
 LOSE, WARN = "lose", "warn"
+HALTED = ("HSET", "bridge:state:demo", "heartbeat_ns", f"{1 << 62}", "state", "HALTED")
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def healthy(_server: RedisServer) -> RedisServer:
         ),
         (
             ("XADD", "exec:fills", "9999999999999-0", "a", "b"),
-            *("exec:fills", WARN, "ahead of Redis's clock"),
+            *("exec:fills", WARN, "set back, or somebody wrote an id by hand"),
         ),
         (
             ("XADD", "exec:fills", "*", "topic", "t", "type", "", "payload", "{}"),
@@ -58,13 +59,19 @@ def healthy(_server: RedisServer) -> RedisServer:
         ),
         (("SET", "features:nautilus_engine", "si"), "features:nautilus_engine", WARN, "'si' is no"),
         (("RPUSH", "features:nautilus_live_exec", "1"), "features:nautilus_live_exec", WARN, "off"),
-        (("SET", "mode", "norml"), "mode", WARN, "'norml' is no mode"),
+        (("SET", "mode", " HALTT"), "mode", WARN, "'HALTT' is no mode"),
         (("RPUSH", "mode", "halt"), "mode", WARN, "what is no string is no mode"),
-        (("SET", "risk:max_drawdown", "10%"), "limits", WARN, "risk:max_drawdown: no limit"),
-        (("SET", "risk:max_position:BTC", "-1"), "limits", WARN, "risk:max_position:BTC"),
+        (
+            ("SET", "risk:max_drawdown", "10%"),
+            *("limits", WARN, "'10%' is no number from 0 to 1: the configured limit holds"),
+        ),
+        (
+            ("SET", "risk:max_position:BTC", "-1"),
+            *("limits", WARN, "risk:max_position:BTC: '-1' is no number from 0 to 1e+15"),
+        ),
         (("SET", "bridge:contract", "{}"), "bridge:contract", WARN, "another version"),
         (
-            ("HSET", "bridge:state:demo", "state", "HALTED", "latched", "id-1", "reason", "mode"),
+            (*HALTED, "latched", "id-1", "reason", "mode"),
             *("bridge", WARN, "HALTED: mode"),
         ),
     ],
@@ -97,9 +104,15 @@ def test_growth(monkeypatch: pytest.MonkeyPatch, capsys: Capture, healthy: Redis
     assert main(("doctor", "--url", healthy.url)) == exits.DONE
 
     [line] = [each for each in capsys.readouterr().out.splitlines() if "exec:orders" in each]
-    kilobytes = f"{size_bytes / 1000:.0f} kB"
-    assert f"500 entries, {kilobytes}; 1,000 entries, " in line
-    assert line.endswith(" kB a day")
+    kibibytes = f"{size_bytes / 1024:.0f} KiB"
+    assert f"500 entries, {kibibytes}; 1,000 entries, " in line
+    assert line.endswith(" KiB a day")
+
+    numbers = seen(capsys.readouterr, healthy.url).numbers["exec:orders"]
+    assert numbers["entries"] == 500
+    assert numbers["size_bytes"] == size_bytes
+    assert round(numbers["entries_per_day"]) == 1000
+    assert round(numbers["bytes_per_day"] / size_bytes, 1) == 2.0
 
 
 def test_the_prefix_of_the_settings(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridge import config, exits, log, notify, notify_channel
+from bridge import config, exits, log, notify, notify_channel, notify_words
 from bridge.core.notices import HOUR_NS
 from bridge.exits import Exit
 from bridge.metrics import Metrics
@@ -30,7 +30,8 @@ from bridge.notify import Notifier
 from bridge.settings import Config
 notifier = Notifier(Config(), None, Metrics())
 with notifier.running():
-    notifier.start(None)
+    notifier.start()
+    notifier.up(lambda: None)
     notifier.tell("halt", "nobody hears it")
 print(threading.active_count(), "apprise" in sys.modules)
 """
@@ -207,6 +208,66 @@ def test_an_end_with_a_failure_is_told(webhook: Webhook, make: Make) -> None:
         raise Exit(exits.UNAVAILABLE, "no Redis at redis://me:hunter2@host")
 
     assert webhook.texts == ["restart ended with exit code 69: no Redis at redis://me:***@host"]
+
+
+@pytest.mark.parametrize("code", notify_words.STAYS_DOWN)
+def test_an_end_that_needs_a_person(code: int, webhook: Webhook, make: Make) -> None:
+    """What no restart mends is told as a failure, with the section of the runbook."""
+    make(webhook.url).end(code, "y" * 10_000)
+
+    [text] = webhook.texts
+    assert text.splitlines() == [
+        f"down ended with exit code {code}: {'y' * notify_words.REASON_MAX}",
+        f"stays down: a person is needed; RUNBOOK, Exit {code}",
+    ]
+    assert webhook.requests[0]["type"] == "failure"
+
+
+def run_of(notifier: Notifier, code: int, reason: str = "", *, is_up: bool = False) -> None:
+    """Have it begin, come up or not, and end."""
+    notifier.start()
+    if is_up:
+        notifier.up(lambda: None)
+    notifier.end(code, reason)
+
+
+def test_a_bridge_that_cannot_start(webhook: Webhook, make: Make) -> None:
+    """However often it tries, each reason is told once, and the recovery beyond the limit; what
+    happens behind it is news again."""
+    for _ in range(20):
+        run_of(make(webhook.url, per_hour_max=2), exits.UNAVAILABLE, "no Redis")
+    for _ in range(20):
+        run_of(make(webhook.url, per_hour_max=2), exits.UNAVAILABLE, "it loads")
+    run_of(make(webhook.url, per_hour_max=2), exits.DONE, is_up=True)
+    run_of(make(webhook.url, per_hour_max=4), exits.UNAVAILABLE, "it loads")
+
+    first, second, third, last = webhook.texts
+    assert first == "restart ended with exit code 69: no Redis"
+    assert second == last == "restart ended with exit code 69: it loads"
+    assert third.startswith("up started; the run before ended ")
+    assert third.endswith(" with exit code 69: it loads")
+    assert [each["type"] for each in webhook.requests] == ["warning", "warning", "info", "warning"]
+
+
+def test_equal_failures_are_no_losses(webhook: Webhook, make: Make, counted: Counted) -> None:
+    """What is known already counts neither as left out nor as dropped."""
+    for _ in range(5):
+        run_of(make(webhook.url, per_hour_max=2), exits.UNAVAILABLE, "no Redis")
+    run_of(make(webhook.url, per_hour_max=2), exits.DONE, is_up=True)
+
+    assert counted("dropped", "restart") == 0
+    assert "left out" not in webhook.texts[-1]
+
+
+def test_a_kill_before_a_failure(webhook: Webhook, make: Make) -> None:
+    """The first failure behind a kill tells of that: the next start knows only of the failure."""
+    make(webhook.url).start()
+    run_of(make(webhook.url), exits.UNAVAILABLE, "no Redis")
+    run_of(make(webhook.url), exits.DONE, is_up=True)
+
+    failure, up = webhook.texts
+    assert "did not end by itself" in failure
+    assert up.endswith("with exit code 69: no Redis")
 
 
 def test_the_limit_of_a_kind(

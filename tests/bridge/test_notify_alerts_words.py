@@ -65,12 +65,36 @@ def test_each_kind_has_its_own_limit(kind: Kind) -> None:
 
 @pytest.mark.parametrize(
     "kept",
-    [None, [], {}, {"sent": 1}, {"sent": {"gap": [None, "x"]}, "left_out": [], "summary_ns": "x"}],
+    [
+        None,
+        [],
+        {},
+        {"sent": 1},
+        {"troubles": {"gap": 1}},
+        {"sent": {"gap": [None, "x"]}, "left_out": [], "summary_ns": "x"},
+    ],
 )
 def test_a_memory_that_is_none(kept: object) -> None:
     """What cannot be understood counts as nothing."""
     memory = Memory.of(kept)
     assert (memory.admit("gap", BEGAN_NS, 1), memory.summary_ns) == (0, 0)
+
+
+@given(st.lists(st.sampled_from(["", "a", "b"]), max_size=40))
+def test_an_end_of_what_was_told_is_always_told(troubles: list[str]) -> None:
+    """Whatever comes and goes: who was told of a trouble is told of its end, at once, and there
+    are no more than twice as many as the limit."""
+    memory, told, sent = Memory(), "", 0
+    for number, trouble in enumerate(troubles):
+        if memory.knows("link", trouble):
+            assert trouble == told
+            continue
+        is_sent = memory.admit("link", BEGAN_NS + number, 3, trouble) is not None
+        assert is_sent or not (told and not trouble)
+        if is_sent:
+            told, sent = trouble, sent + 1
+        memory = Memory.of(json.loads(json.dumps(memory.as_dict())))
+    assert sent <= 6
 
 
 def test_a_clock_that_was_set_back() -> None:
@@ -171,7 +195,7 @@ def test_a_summary(tmp_path: Path) -> None:
         f"realized on {day_of(START_NS)} (UTC):",
         "USDC: net 0.5 = price 0 - fees 0 + funding 0.5",
         "USDT: net 8.150000000001 = price 10.000000000001 - fees 0.35 + funding -1.5",
-        "open lots: 2",
+        "open lots now: 2",
         "fees without a price, in no sum: 1",
     ]
 
@@ -181,7 +205,21 @@ def test_a_summary_of_nothing(tmp_path: Path) -> None:
     Ledger.open(tmp_path / "ledger.db", STREAMS).close()
 
     said = summary(tmp_path / "ledger.db", START_NS).splitlines()
-    assert said[1:] == ["nothing", "open lots: 0"]
+    assert said[1:] == ["no gain, fee or funding that day", "open lots now: 0"]
+
+
+def test_a_summary_of_a_day_before_the_first(tmp_path: Path) -> None:
+    """What was opened since that day is told apart; marks are told where they are known."""
+    ledger = Ledger.open(tmp_path / "ledger.db", STREAMS)
+    ledger.take([fill(1), fill(2)], {})
+    ledger.close()
+
+    said = summary(tmp_path / "ledger.db", START_NS + HOUR_NS, "-12.50").splitlines()
+    assert said[1:] == [
+        "no gain, fee or funding that day",
+        "with open positions at their marks, net, in dollars: -12.50",
+        "open lots now: 2, 2 of them opened since",
+    ]
 
 
 def test_a_full_queue_drops_the_oldest() -> None:
@@ -193,10 +231,10 @@ def test_a_full_queue_drops_the_oldest() -> None:
         release.wait()
 
     outbox = Outbox("test", handle, lambda notice: dropped.append(notice.at_ns))
-    outbox.put(Notice("gap", "", "", 0))
+    outbox.put(Notice("gap", "", "", 0, ""))
     eventually(lambda: handled, "the first")
     for number in range(1, WAITING_MAX + 4):
-        outbox.put(Notice("gap", "", "", number))
+        outbox.put(Notice("gap", "", "", number, ""))
     release.set()
 
     assert outbox.drain(time.monotonic() + 10) == 0

@@ -35,6 +35,9 @@ def test_dry_run_makes_nothing(tmp_path: Path) -> None:
         assert f"{path}" in done.stdout
     steps = [line for line in done.stdout.splitlines() if line.startswith("would: ")]
     assert "pip install" in "".join(steps)
+    assert len(steps) == len(set(steps))
+    assert any(step.startswith("would: copy bridge integrations strategies ops ") for step in steps)
+    assert not re.search(r" [a-z]+_[a-z]+ ", done.stdout), "a function of the script"
 
 
 def test_what_is_made(installed: Place) -> None:
@@ -134,21 +137,49 @@ def test_the_command(installed: Place) -> None:
     assert "role shadow, Redis redis://me:***@host:1/0" in done.stdout
 
 
-def test_the_command_without_a_role(installed: Place) -> None:
-    """Usage: 2."""
-    done = subprocess.run([installed.opt / "nautilus-bridge"], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [((), "no role is given"), (("foo", "status"), "no such role: foo")],
+)
+def test_the_command_without_a_role(installed: Place, words: tuple[str, ...], why: str) -> None:
+    """Usage, 2: with the roles that there are."""
+    command = installed.opt / "nautilus-bridge"
 
-    assert (done.returncode, done.stderr) == (2, "usage: nautilus-bridge ROLE COMMAND ...\n")
+    done = subprocess.run([command, *words], capture_output=True, text=True)
+
+    usage = "usage: nautilus-bridge ROLE COMMAND ...; ROLE is one of: demo live shadow"
+    assert (done.returncode, done.stderr) == (2, f"nautilus-bridge: {why}\n{usage}\n")
+
+
+def test_the_command_as_it_is_called(copy: Place) -> None:
+    """Without a command it asks for help. Hints name the command, with its path and role, as the
+    unit's do; what is written is for nobody else to read."""
+    python = copy.opt / "current" / ".venv" / "bin" / "python"
+    assert copy.call("install").returncode == 0
+    python.write_text('#!/bin/sh\necho "$*"; echo "$NAUTILUS_BRIDGE_COMMAND"; umask\n')
+    python.chmod(0o755)
+    command = copy.opt / "nautilus-bridge"
+
+    [words, hint, umask] = subprocess.check_output([command, "shadow"], text=True).splitlines()
+
+    assert words == f"-m bridge --help --config {copy.etc}/shadow.toml"
+    assert hint == f"{command} shadow"
+    [of_unit] = re.findall(
+        r'^Environment="NAUTILUS_BRIDGE_COMMAND=(.*) %i"$', copy.unit.read_text(), re.M
+    )
+    assert of_unit == str(command)
+    assert int(umask, 8) == 0o027
 
 
 def test_again_changes_nothing(installed: Place) -> None:
-    """The second run, and one that only looks, leave every file as it is."""
+    """The second run, and one that only looks, leave every file as it is; the latter says so."""
     before = installed.files
 
     looked = installed.call("install", "--dry-run")
     done = installed.call("install")
 
-    assert (looked.returncode, looked.stdout, looked.stderr) == (0, "", "")
+    assert (looked.returncode, looked.stderr) == (0, "")
+    assert looked.stdout.startswith("nothing to do: ")
     assert done.returncode == 0
     assert installed.files == before
 
@@ -194,7 +225,7 @@ def test_a_step_that_fails(tmp_path: Path) -> None:
     done = place.call("install")
 
     assert done.returncode == 1
-    assert re.search(r"^install: failed: copy_source ", done.stderr, re.MULTILINE)
+    assert re.search(r"^install: failed: copy bridge .* to /", done.stderr, re.MULTILINE)
     assert not (place.opt / "current").exists()
     assert not place.unit.exists()
 
@@ -226,6 +257,17 @@ def test_usage(script: str, words: list[str]) -> None:
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"usage: ops/{script} ")
+
+
+@pytest.mark.parametrize("script", ["install", "uninstall"])
+def test_help(script: str) -> None:
+    """What it does, its words and its exit codes; 0."""
+    done = subprocess.run([ROOT / "ops" / script, "--help"], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"\n  ops/{script} [--prefix DIR] [--dry-run]\n" in done.stdout
+    assert "2 usage" in done.stdout
+    assert not re.search("^(#|set)", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("script", ["install", "uninstall"])
