@@ -89,12 +89,12 @@ def test_what_is_no_redis(peer: Peer, garbage: bytes) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["a..b:6379/0", f"{'a' * 64}.example:6379/0", "127.0.0.1:{port}/0?no_such_option=1"],
-    ids=["empty label", "long label", "query"],
+    ["a..b:6379/0", f"{'a' * 64}.example:6379/0"],
+    ids=["empty label", "long label"],
 )
 def test_an_address_that_cannot_be_used(address: str) -> None:
-    """A name that cannot be looked up, or an option that is none: an exit, without the password."""
-    error = refused(f"redis://:{PASSWORD}@{address.format(port=free_port())}")
+    """A name that cannot be looked up is an exit, without the password."""
+    error = refused(f"redis://:{PASSWORD}@{address}")
 
     assert error.code in (exits.UNAVAILABLE, exits.CONFIGURATION)
     assert str(error).startswith("redis.url: redis://:***@")
