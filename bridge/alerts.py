@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
+from prometheus_client import Counter
+
 from bridge import notify_words
 from bridge.core.control import Decision
 from bridge.core.notices import DAY_NS, Kind
@@ -17,8 +19,15 @@ COUNTERS: Final[dict[str, tuple[Kind, str]]] = {
         "gap",
         "numbers of execution entries bridged, that neither journal nor memory held any more: {}",
     ),
+    "nautilus_bridge_reader_dead_total": (
+        "gap",
+        "entries that the ledger or the archive cannot use, in no book, now in `:dead`: {}",
+    ),
     "nautilus_bridge_stop_losses_total": ("breach", "positions closed by their stop loss: {}"),
 }
+# Market events alone are refused for the other reasons, and each one of an instrument is.
+LOSSES: Final = ("full", "broken", "unknown")
+LOST: Final = "events that could not become an entry, the log names each execution event: {}"
 DAY_PNL: Final = "nautilus_bridge_day_pnl_dollars"
 
 
@@ -30,6 +39,7 @@ class Alerts:
         self._places = places
         self._readers = readers
         self._counted = dict.fromkeys(COUNTERS, 0)
+        self._lost = 0
         self._gaps = readers.gaps
         self._is_away = False
         # What was made on the days that this process has seen, by their number; the last two.
@@ -55,6 +65,10 @@ class Alerts:
             if new := count - self._counted[name]:
                 self._notifier.tell(kind, text.format(new))
             self._counted[name] = count
+        lost = sum([_value(self._notifier.metrics.events_refused[each]) for each in LOSSES])
+        if new := lost - self._lost:
+            self._notifier.tell("gap", LOST.format(new))
+        self._lost = lost
         gaps, before = self._readers.gaps, self._gaps
         for reader, missing in gaps.items():
             if missing != before[reader]:
@@ -81,3 +95,8 @@ class Alerts:
         said = notify_words.summary(self._places.ledger, now_ns, marked)
         down = self._readers.problem
         return said if down is None else f"{said}\nwhat came last may not be in it: {down}"
+
+
+def _value(counter: Counter) -> int:
+    samples = [each for family in counter.collect() for each in family.samples]
+    return sum([int(each.value) for each in samples if each.name.endswith("_total")])

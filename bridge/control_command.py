@@ -15,7 +15,7 @@ from typing import Any, Final
 import redis
 
 from bridge import exits, hints, journal_directory, latch, lease
-from bridge.controller import STATE_SECONDS_MAX, Keys
+from bridge.controller import Keys
 from bridge.core.control import (
     FLAG_OF_ROLE,
     FLAGS,
@@ -30,6 +30,7 @@ from bridge.core.control import (
 from bridge.exits import Exit
 from bridge.latch import LatchFile, new_id
 from bridge.preflight import ANSWER_SECONDS_MAX, client_of, refusal_of
+from bridge.role_state import Shown, State, ask, pid_here, shown, shown_of, state_of
 from bridge.section import check_redis_url, safe_url
 from bridge.settings import Config
 
@@ -37,8 +38,6 @@ ROLES: Final = tuple(FLAG_OF_ROLE)
 POLL_SECONDS: Final = 0.01
 OFF_WORDS: Final = ("0", "false", "off", "no")
 SHORT_NAMES: Final = {name.removeprefix("features:nautilus_"): name for name in FLAGS}
-
-type State = Mapping[str, str]
 
 
 @contextlib.contextmanager
@@ -70,31 +69,6 @@ def url_of(config: Config) -> str:
     return config.redis.secret_url or f"redis://127.0.0.1:{config.embedded.port}/0"
 
 
-def state_of(client: redis.Redis, role: str) -> State | None:
-    """Return the state of a role's bridge, None when none answers."""
-    found: Any = client.hgetall(Keys.of(role).state)
-    state: State = {name.decode(): value.decode() for name, value in found.items()}
-    return state if age_seconds_of(state, time.time_ns()) < STATE_SECONDS_MAX else None
-
-
-def age_seconds_of(state: State, now_ns: int) -> float:
-    """Return how long ago a state was written; one that does not say is of 1970."""
-    beat = state.get("heartbeat_ns", "")
-    return (now_ns - (int(beat) if beat.isdecimal() else 0)) / 1e9
-
-
-def pid_here(holder: Raw) -> int | None:
-    """Return the process of a lease's holder when it runs on this host, None when that is not
-    known."""
-    try:
-        fields = json.loads(holder if isinstance(holder, bytes) else b"")
-        pid = int(fields["pid"])
-        is_here = fields["host"] == lease.host() and lease.begun(pid) == fields["begun"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return pid if is_here else None
-
-
 def role_of(client: redis.Redis, role: str) -> str:
     """Return the only role whose bridge answers; `role` where several do, or none."""
     answering = [each for each in ROLES if state_of(client, each) is not None]
@@ -102,8 +76,13 @@ def role_of(client: redis.Redis, role: str) -> str:
 
 
 def status(client: redis.Redis, roles: Sequence[str], *, as_json: bool) -> Iterator[str]:
-    """Yield how the bridges of these roles stand. Raises Exit (UNAVAILABLE) when none answers."""
-    states = {role: state for role in roles if (state := state_of(client, role)) is not None}
+    """Yield how the bridges of these roles stand, asked within the time that `client` waits for one
+    answer. Raises Exit (UNAVAILABLE) when none answers."""
+    keys = [Keys.of(role).state for role in roles]
+    leases = [f"{lease.PREFIX}role:{role}" for role in roles]
+    said = ask(client, [*(("HGETALL", key) for key in keys), *(("GET", key) for key in leases)])
+    found = {role: shown(role, said.pop(0), time.time_ns()) for role in roles}
+    states = {role: each.state for role, each in found.items() if each.answers}
     if as_json:
         yield json.dumps(states)
     for role, state in states.items() if not as_json else ():
@@ -115,21 +94,24 @@ def status(client: redis.Redis, roles: Sequence[str], *, as_json: bool) -> Itera
             yield f"  halt {state['latched']} holds: {hints.command('resume', role)}"
         if state["done_ns"]:
             yield f"  {_account(state)}"
+    holders = dict(zip(roles, said, strict=True))
     if not states:
-        silent = "".join([f"; {said}" for role in roles if (said := _silent(client, role))])
-        raise Exit(exits.UNAVAILABLE, f"no bridge answers ({' '.join(roles)}){silent}")
+        silent = [_silent(role, found[role], holders[role]) for role in roles]
+        told = "".join([f"; {each}" for each in silent if each])
+        raise Exit(exits.UNAVAILABLE, f"no bridge answers ({' '.join(roles)}){told}")
+    for role, each in found.items() if not as_json else ():
+        if each.problem:
+            yield f"{role}  not known: {each.words}"
 
 
-def _silent(client: redis.Redis, role: str) -> str:
-    """Return in words that a role's bridge lives on this host and does not answer; empty when none
-    is known to."""
-    pid = pid_here(_read(client, f"{lease.PREFIX}role:{role}"))
+def _silent(role: str, found: Shown, holder: Any) -> str:
+    """Return in words why a role's bridge does not answer; empty when none is known to run."""
+    if found.problem:
+        return f"{role}: {found.words}"
+    pid = pid_here(holder)
     if pid is None:
         return ""
-    beat: Any = client.hget(Keys.of(role).state, "heartbeat_ns")
-    age = "is missing"
-    if beat:
-        age = f"is {age_seconds_of({'heartbeat_ns': beat.decode()}, time.time_ns()):.0f} s old"
+    age = "is missing" if found.age_seconds is None else f"is {found.age_seconds:.0f} s old"
     return (
         f"{role}: process {pid} of this host holds its lease, and its state in Redis {age}: Redis "
         f"takes no writes, or the bridge starts or hangs; ask systemctl status "
@@ -161,7 +143,8 @@ def flags(client: redis.Redis, changes: Mapping[str, str], *, seconds_max: float
     if unseen:
         raise Exit(
             exits.UNAVAILABLE,
-            f"{' '.join(unseen)}: set, but no bridge has answered within {seconds_max:g} s",
+            f"{' '.join(unseen)}: set, but no bridge has answered within {seconds_max:g} s"
+            + "".join([_unread(client, role) for role in ROLES]),
         )
 
 
@@ -191,6 +174,12 @@ def halt(client: redis.Redis, role: str, reason: str, *, seconds_max: float) -> 
     began = time.monotonic()
     try:
         client.set(Keys.of(role).halt, f"{id_} {reason}")
+    except redis.exceptions.ResponseError as error:
+        raise Exit(
+            exits.UNAVAILABLE,
+            f"Redis refused it: {error}: the halt was NOT asked for, that is certain; "
+            "make Redis accept writes (see doctor), ask again, or cancel at the venue",
+        ) from None
     except redis.exceptions.RedisError as error:
         raise Exit(
             exits.UNAVAILABLE,
@@ -202,7 +191,7 @@ def halt(client: redis.Redis, role: str, reason: str, *, seconds_max: float) -> 
         raise Exit(
             exits.UNAVAILABLE,
             f"no bridge of the role {role} has answered within {seconds_max:g} s; the halt stays "
-            "asked for: one that starts now is halted",
+            f"asked for: one that starts now is halted{_unread(client, role)}",
         )
     yield f"{role} is HALTED, seen {time.monotonic() - began:.3f} s later; halt {id_}"
     left = max(0.0, seconds_max - (time.monotonic() - began))
@@ -217,7 +206,8 @@ def resume(client: redis.Redis, role: str, *, seconds_max: float) -> Iterator[st
     """
     state = state_of(client, role)
     if state is None:
-        raise Exit(exits.UNAVAILABLE, f"no bridge of the role {role} answers")
+        unread = _unread(client, role)
+        raise Exit(exits.UNAVAILABLE, f"no bridge of the role {role} answers{unread}")
     id_ = state["latched"]
     if not id_:
         yield f"nothing is halted; {role} is {state['state']}"
@@ -292,8 +282,14 @@ def _read(client: redis.Redis, key: str) -> Raw:
     return value if isinstance(value, bytes) else None
 
 
+def _unread(client: redis.Redis, role: str) -> str:
+    """Return in words that a role's state cannot be read, empty where it can."""
+    found = shown_of(client, role)
+    return f"; {found.words}" if found.problem else ""
+
+
 def _account(state: State) -> str:
-    return (
-        f"orders canceled {state['canceled']}, refused {state['refused']}; positions left "
-        f"{state['positions_left']}"
-    )
+    canceled, refused, left = [
+        state.get(name, "?") for name in ("canceled", "refused", "positions_left")
+    ]
+    return f"orders canceled {canceled}, refused {refused}; positions left {left}"

@@ -63,7 +63,7 @@ def parsers(commands: Any) -> Iterator[argparse.ArgumentParser]:
                     type=_seconds,
                     default=STATUS_SECONDS_MAX,
                     metavar="SECONDS",
-                    help="how long to wait for an answer of Redis (%(default)g)",
+                    help="how long to wait for Redis, in all (%(default)g)",
                 )
             case "flags":
                 command.add_argument(

@@ -1,17 +1,18 @@
 """What `python -m bridge doctor` knows and says: what was read of a Redis, and findings.
 
-What is read, and how, is in `bridge.doctor_reading`. It is judged, without asking anything, in
+What is read, and how, is in `bridge.doctor_reading` and `bridge.doctor_streams`. It is judged in
 `bridge.doctor_server`, `bridge.doctor_rights`, `bridge.doctor_keys` and `bridge.doctor_nautilus`;
 the machine that the bridge runs on in `bridge.doctor_host`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from bridge.core.contract import METRICS_KEY
 from bridge.core.control import Raw
 
 DAY_MS: Final = 86_400_000
@@ -52,11 +53,26 @@ class Refused(NamedTuple):
     def finding(self, name: str) -> Finding:
         """Return that what is called `name` is not known."""
         what = f"it cannot be read: {self.said}"
+        if self.said.startswith("WRONGTYPE"):
+            remedy = f"RENAME {self.key} {self.key}:old"
+            return Finding(Level.WARN, name, f"{self.key} holds what is not ours", remedy)
         if not self.said.startswith("NOPERM"):
             return Finding(Level.UNKNOWN, name, what, "ask again when Redis answers it")
         command = COMMAND.search(self.said)
         right = f"'+{command[1]}'" if command else f"'~{self.key}'"
         return Finding(Level.UNKNOWN, name, what, f"let the user read it: {right}")
+
+
+def judged[**P](
+    name: str, judge: Callable[P, Finding], *args: P.args, **kwargs: P.kwargs
+) -> Finding:
+    """Return what a judge finds; where it chokes on what Redis answered, that this is not known."""
+    try:
+        return judge(*args, **kwargs)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"Redis answers what was not expected: {type(error).__name__}: {error}"
+        remedy = f"look at what it tells of {name} by redis-cli, and report it: a defect of doctor"
+        return Finding(Level.UNKNOWN, name, what, remedy)
 
 
 class Answer(NamedTuple):
@@ -87,6 +103,8 @@ class Stream:
     last_ms: int = 0
     fields: Mapping[str, str] = field(default_factory=dict)
     mark_type: str = "none"
+    expiring: Mapping[str, int] = field(default_factory=dict)  # ms left, of itself and its marks
+    has_bus: bool = False  # Nautilus's own bus wrote one of the entries that were looked at
     rewound: str = ""
     refused: Refused | None = None
 
@@ -125,6 +143,7 @@ class Reading:
     state: Mapping[str, str] | Refused = field(default_factory=dict)  # bridge:state of the role
     pid_here: int | None = None  # of the process on this host that holds the role's lease
     metrics: Mapping[str, str] | Refused = field(default_factory=dict)
+    metrics_key: str = METRICS_KEY
     contract: Raw | Refused = None
     exec_streams: Mapping[str, Stream] = field(default_factory=dict)  # by kind
     market_streams: Sequence[Stream] = ()

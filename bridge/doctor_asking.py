@@ -41,9 +41,9 @@ def value_of(client: redis.Redis, key: str) -> Raw | Refused:
 
 
 def hash_at(client: redis.Redis, key: str) -> dict[str, str] | Refused:
-    """Return a hash, empty where there is none."""
+    """Return a hash, empty where there is no key."""
     said = tried(client, "HGETALL", key)
-    return refusal(key, said) or hash_of(said)
+    return Refused(key, _words(said)) if isinstance(said, Exception) else hash_of(said)
 
 
 def hash_of(said: Any) -> dict[str, str]:
@@ -54,5 +54,5 @@ def hash_of(said: Any) -> dict[str, str]:
 
 
 def text_of(said: bytes) -> str:
-    """Return what Redis said, whatever it holds."""
-    return said.decode(errors="replace")
+    """Return what Redis said, bytes that are no UTF-8 as redis-cli reads them."""
+    return said.decode(errors="backslashreplace")

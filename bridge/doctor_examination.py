@@ -9,7 +9,7 @@ import redis
 
 from bridge import doctor_host, doctor_keys, doctor_nautilus, doctor_rights, doctor_server, exits
 from bridge.core.contract import Names
-from bridge.doctor import Finding, Level, Reading
+from bridge.doctor import Finding, Level, Reading, judged
 from bridge.doctor_reading import read_all
 from bridge.exits import Exit
 from bridge.link import Target
@@ -46,6 +46,9 @@ class Examination:
             self._refuse(error)
         except (redis.RedisError, OSError) as error:
             self._refuse(refusal_of(error, self._url))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            said = f"it answers what no Redis does: {type(error).__name__}: {error}"
+            self._refuse(Exit(exits.UNAVAILABLE, f"{said}; name a Redis in --url"))
         else:
             self.findings += self._of_redis(read, environ)
         finally:
@@ -62,9 +65,9 @@ class Examination:
         yield from doctor_server.server(
             read, is_ours=self._is_ours, market_maxlen=maxlen, kinds=kinds
         )
-        used = int(read.info.get("used_memory", 0))
-        yield doctor_rights.permissions(read)
-        of_disk = doctor_host.redis_disk(self._url, read.settings.get("dir", ""), used)
+        yield judged("permissions", doctor_rights.permissions, read)
+        used, folder = read.info.get("used_memory", ""), read.settings.get("dir", "")
+        of_disk = doctor_host.redis_disk(self._url, folder, int(used) if used.isdecimal() else 0)
         if of_disk is not None:
             yield of_disk
         yield from doctor_keys.keys(

@@ -5,17 +5,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bridge import hints
-from bridge.control_command import age_seconds_of
-from bridge.controller import STATE_SECONDS_MAX
+from bridge.controller import STATE_SECONDS_MAX, Keys
 from bridge.core import contract, control
 from bridge.core.contract import Names
 from bridge.core.control import FLAGS, MODE_KEY, ON_WORDS, WRONG_TYPE, Mode, Raw, word_of
 from bridge.core.limits import Limits
-from bridge.doctor import Finding, Level, Reading, Refused, Stream, size
+from bridge.doctor import Finding, Level, Reading, Refused, Stream, judged, size
+from bridge.role_state import age_seconds_of, heartbeat_problem
 
 OFF_WORDS: Final = ("0", "false", "off", "no", "")
-# Nautilus's own message bus writes entries of these fields.
-BUS_FIELDS: Final = {"topic", "payload"}
 AHEAD_MS_MAX: Final = 1_000
 
 
@@ -30,18 +28,26 @@ def keys(
     market_maxlen: int,
 ) -> Iterator[Finding]:
     """Yield what is found of flags, mode, limits and streams; `now_ns` by our clock."""
-    yield bridge(read, role, now_ns)
+    yield judged("bridge", bridge, read, role, now_ns)
     for key in FLAGS:
         raw = read.values.get(key)
         is_ours = key == control.FLAG_OF_ROLE[role]
-        yield raw.finding(key) if isinstance(raw, Refused) else flag(key, raw, is_ours=is_ours)
+        yield (
+            raw.finding(key)
+            if isinstance(raw, Refused)
+            else judged(key, flag, key, raw, is_ours=is_ours)
+        )
     raw = read.values.get(MODE_KEY)
-    yield raw.finding(MODE_KEY) if isinstance(raw, Refused) else mode(raw, normal_words)
-    yield risk(read, limits)
-    yield schema(read, names)
+    yield (
+        raw.finding(MODE_KEY)
+        if isinstance(raw, Refused)
+        else judged(MODE_KEY, mode, raw, normal_words)
+    )
+    yield judged("limits", risk, read, limits)
+    yield judged(names.prefixed(contract.CONTRACT_KEY), schema, read, names)
     for stream in read.exec_streams.values():
-        yield exec_stream(stream, read.now_ms)
-    yield market(read, market_maxlen)
+        yield judged(stream.key, exec_stream, stream, read.now_ms)
+    yield judged("market streams", market, read, market_maxlen)
 
 
 def bridge(read: Reading, role: str, now_ns: int) -> Finding:
@@ -49,7 +55,12 @@ def bridge(read: Reading, role: str, now_ns: int) -> Finding:
     state = read.state
     if isinstance(state, Refused):
         return state.finding("bridge")
-    age_seconds = age_seconds_of(state, now_ns)
+    age_seconds = age_seconds_of(state, now_ns) or 0.0
+    if state and (problem := heartbeat_problem(state, now_ns)):
+        key = Keys.of(role).state
+        what = f"{role} does not answer: {key} is no state that can be read: {problem}"
+        remedy = f"RENAME {key} {key}:old, a bridge that runs writes it anew"
+        return Finding(Level.WARN, "bridge", what, remedy)
     numbers = {"heartbeat_age_seconds": age_seconds} if state else {}
     if state and age_seconds < STATE_SECONDS_MAX:
         why = f": {state['reason']}" if state.get("reason") else ""
@@ -150,7 +161,12 @@ def exec_stream(stream: Stream, now_ms: int) -> Finding:
         mark = f"bridge:mark:{{{key}}}"
         what = f"{mark} holds a {stream.mark_type}: no entry can be written"
         return Finding(Level.LOSE, key, what, f"DEL {mark}")
-    if stream.fields.keys() >= BUS_FIELDS:
+    if stream.expiring:
+        left = ", ".join([f"{each} in {ms / 1000:,.0f} s" for each, ms in stream.expiring.items()])
+        what = f"Redis deletes {left}: somebody has set an EXPIRE"
+        remedy = "; ".join([f"PERSIST {each}" for each in stream.expiring])
+        return Finding(Level.LOSE, key, what, remedy)
+    if stream.has_bus:
         what = "Nautilus's own message bus writes into it"
         remedy = "give MessageBusConfig.streams_prefix of that node another name"
         return Finding(Level.LOSE, key, what, remedy)

@@ -4,7 +4,8 @@ same Redis."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from bridge.doctor import Finding, Level, Reading, Refused
+from bridge.doctor import Finding, Level, Reading, Refused, judged
+from bridge.role_state import NS_DIGITS_MAX
 
 # The message bus's streams of execution events, by how their topics begin.
 EXEC_TOPICS: Final = ("events.order", "events.position", "events.fills", "events.account")
@@ -35,9 +36,9 @@ def nautilus(
 
     `db` is the bridge's database; `cache_db` that of cache.url when it is on the same server.
     """
-    yield closed(read, now_ns)
-    yield shared(read, db, cache_db, nodes)
-    yield autotrim(read, nodes)
+    yield judged("nautilus backing", closed, read, now_ns)
+    yield judged("nautilus cache", shared, read, db, cache_db, nodes)
+    yield judged("nautilus autotrim", autotrim, read, nodes)
 
 
 def closed(read: Reading, now_ns: int) -> Finding:
@@ -47,7 +48,12 @@ def closed(read: Reading, now_ns: int) -> Finding:
     """
     name, remedy = "nautilus backing", "restart the node; take the bridge's streams instead"
     metrics = {} if isinstance(read.metrics, Refused) else read.metrics
-    if int(metrics.get("ts_ns", "0")) > now_ns - FRESH_NS and metrics.get(CLOSED) == "1":
+    told = metrics.get("ts_ns", "")
+    if told and not (told.isascii() and told.isdecimal() and len(told) <= NS_DIGITS_MAX):
+        what = f"{read.metrics_key}: its ts_ns {told[:40]!r} is no time in ns"
+        ask = f"HDEL {read.metrics_key} ts_ns; a bridge that runs writes it anew"
+        return Finding(Level.UNKNOWN, name, what, ask)
+    if int(told or "0") > now_ns - FRESH_NS and metrics.get(CLOSED) == "1":
         what = "closed: the bridge's own node publishes nothing by it any more"
         return Finding(Level.LOSE, name, what, remedy)
     seen = [each for each in read.bus_streams if each.refused is None]

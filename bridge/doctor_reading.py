@@ -1,34 +1,31 @@
 """What `python -m bridge doctor` reads of Redis. It changes nothing: what would be a write is
 queued in a transaction, which is where Redis checks permissions, and then discarded."""
 
-import itertools
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from string import Formatter
 from typing import Any, Final, NamedTuple
 
 import redis
 
 from bridge import exits, lease
-from bridge.audit_marks import rewound
-from bridge.control_command import pid_here
 from bridge.controller import Keys
 from bridge.core import contract, control, scripts
 from bridge.core.contract import ARCHIVE_KIND, EXEC_KINDS, MARKET_KINDS, Names
 from bridge.core.control import FLAGS, MODE_KEY
-from bridge.doctor import Answer, Reading, Refused, Stream
+from bridge.doctor import Answer, Reading, Refused
 from bridge.doctor_asking import hash_at, hash_of, refusal, text_of, tried, value_of
 from bridge.doctor_nautilus import EXEC_TOPICS, HEARTBEAT_TOPIC, TRADER, topic_of, trader_of
 from bridge.doctor_rights import needs
+from bridge.doctor_streams import exec_stream, streams
 from bridge.exits import Exit
-from bridge.preflight import asked
+from bridge.role_state import pid_here
 
 SETTINGS: Final = ("save", "appendfsync", "dir")
 ROUND_TRIPS: Final = 20
 SCAN_ENTRIES: Final = 1_000
 SCAN_SECONDS_MAX: Final = 2.0
-PIPELINED_KEYS: Final = 200
 SCRIPTS: Final = (
     scripts.CLAIM, scripts.REMARK, scripts.SHIP, scripts.SEARCH, scripts.LEASE, scripts.RELEASE,
 )  # fmt: skip
@@ -50,8 +47,10 @@ def read_all(client: redis.Redis, names: Names, role: str) -> Reading:
     scripts_problem, script_ns = _scripts(client, exec_keys["orders"])
     found, is_whole, scan_refused = _scanned(client, names)
     holder = value_of(client, f"{lease.PREFIX}role:{role}")
-    *marked, heads = exec_keys.values()  # nothing is numbered in the archive's
-    exec_streams = _streams(client, marked, with_marks=True) + _streams(client, [heads])
+    exec_streams = {
+        kind: exec_stream(client, key, has_marks=kind != ARCHIVE_KIND)  # nothing is numbered there
+        for kind, key in exec_keys.items()
+    }
     return Reading(
         info=_info(info),
         settings={
@@ -73,10 +72,11 @@ def read_all(client: redis.Redis, names: Names, role: str) -> Reading:
         state=hash_at(client, Keys.of(role).state),
         pid_here=pid_here(holder if isinstance(holder, bytes) else None),
         metrics=hash_at(client, names.prefixed(contract.METRICS_KEY)),
+        metrics_key=names.prefixed(contract.METRICS_KEY),
         contract=value_of(client, names.prefixed(contract.CONTRACT_KEY)),
-        exec_streams=dict(zip(exec_keys, exec_streams, strict=True)),
-        market_streams=_streams(client, found.market),
-        bus_streams=_streams(client, found.bus),
+        exec_streams=exec_streams,
+        market_streams=streams(client, found.market),
+        bus_streams=streams(client, found.bus),
         traders=found.traders,
         is_whole=is_whole,
         scan_refused=scan_refused,
@@ -87,8 +87,8 @@ class Found(NamedTuple):
     """The keys of interest: market streams, streams of Nautilus's bus, its caches' traders, and the
     symbols that have a limit of their own."""
 
-    market: list[str]
-    bus: list[str]
+    market: list[bytes]
+    bus: list[bytes]
     traders: list[str]
     symbols: list[str]
 
@@ -167,7 +167,7 @@ def _scanned(client: redis.Redis, names: Names) -> tuple[Found, bool, Refused | 
     # Most keys are nobody's business: they are told by how they begin.
     heads = [names.prefix + names.templates[kind].partition("{")[0] for kind in MARKET_KINDS]
     known = tuple([each.encode() for each in (*heads, control.POSITION_KEY, TRADER)])
-    market, bus, traders, symbols = set[str](), set[str](), set[str](), set[str]()
+    market, bus, traders, symbols = set[bytes](), set[bytes](), set[str](), set[str]()
     cursor, deadline = b"0", time.monotonic() + SCAN_SECONDS_MAX
     refused = None
     while True:
@@ -175,19 +175,20 @@ def _scanned(client: redis.Redis, names: Names) -> tuple[Found, bool, Refused | 
         if (refused := refusal("", page)) is not None:
             break
         cursor, keys = page
-        for key in [text_of(each) for each in keys if each.startswith(known)]:
+        for raw in [each for each in keys if each.startswith(known)]:
+            key = text_of(raw)
             if ours.fullmatch(key):
-                market.add(key)
+                market.add(raw)
             elif key.startswith(control.POSITION_KEY):
                 symbols.add(key.removeprefix(control.POSITION_KEY))
             elif key.startswith(TRADER) and (topic := topic_of(key)):
                 if topic.startswith((*EXEC_TOPICS, HEARTBEAT_TOPIC)):
-                    bus.add(key)
+                    bus.add(raw)
             elif key.startswith(TRADER):
                 traders.add(trader_of(key))
         if cursor == b"0" or time.monotonic() > deadline:
             break
-    found = Found(*map(sorted, (market, bus, traders, symbols)))
+    found = Found(sorted(market), sorted(bus), sorted(traders), sorted(symbols))
     return found, cursor == b"0" and refused is None, refused
 
 
@@ -196,65 +197,6 @@ def _pattern(names: Names, kind: str) -> str:
     parts = Formatter().parse(names.templates[kind])
     texts = [re.escape(text) + (".+" if name else "") for text, name, *_ in parts]
     return re.escape(names.prefix) + "".join(texts)
-
-
-def _streams(client: redis.Redis, keys: Sequence[str], *, with_marks: bool = False) -> list[Stream]:
-    return [
-        stream
-        for part in itertools.batched(keys, PIPELINED_KEYS)
-        for stream in _read_streams(client, part, with_marks=with_marks)
-    ]
-
-
-def _read_streams(
-    client: redis.Redis, keys: Sequence[str], *, with_marks: bool
-) -> Iterator[Stream]:
-    with client.pipeline(transaction=False) as pipe:
-        for key in keys:
-            asked(pipe, "TYPE", key)
-            asked(pipe, "XINFO", "STREAM", key)
-            asked(pipe, "MEMORY", "USAGE", key)
-            asked(pipe, "TYPE", scripts.mark_key(key))
-        answers = itertools.batched(pipe.execute(raise_on_error=False), 4)
-    for key, (kind, flat, size_bytes, mark_kind) in zip(keys, answers, strict=True):
-        info = {} if isinstance(flat, Exception) else dict(itertools.batched(flat, 2))
-        first, last = info.get(b"first-entry"), info.get(b"last-entry")
-        mark, mark_type = scripts.mark_key(key), "none"
-        refusals = [refusal(key, kind), refusal(key, flat)]
-        rewound_from: str | Refused | None = None
-        if with_marks:
-            refusals.append(refusal(mark, mark_kind))
-            mark_type = text_of(mark_kind) if isinstance(mark_kind, bytes) else "none"
-            rewound_from = _rewound(client, key, mark)
-            refusals.append(rewound_from if isinstance(rewound_from, Refused) else None)
-        yield Stream(
-            key,
-            type=text_of(kind) if isinstance(kind, bytes) else "none",
-            length=info.get(b"length", 0),
-            size_bytes=size_bytes if isinstance(size_bytes, int) else None,
-            added=info.get(b"entries-added"),
-            first_ms=_ms(first[0]) if first else 0,
-            last_ms=_ms(info.get(b"last-generated-id", b"0-0")),
-            fields=hash_of(last[1]) if last else {},
-            mark_type=mark_type,
-            rewound=rewound_from if isinstance(rewound_from, str) else "",
-            refused=next(filter(None, refusals), None),
-        )
-
-
-def _rewound(client: redis.Redis, key: str, mark: str) -> str | Refused | None:
-    """Return in words how a stream is not what its marks were taken from, or what refused to
-    tell."""
-    marks = tried(client, "HGETALL", mark)
-    if isinstance(marks, Exception):
-        return refusal(mark, marks)
-    try:
-        for producer, text in itertools.batched(marks, 2):
-            if not producer.startswith(b"owner:") and (said := rewound(client, key, text)):
-                return said
-    except redis.ResponseError as error:
-        return refusal(key, error)
-    return None
 
 
 def _user(client: redis.Redis) -> str:
@@ -267,7 +209,3 @@ def _user(client: redis.Redis) -> str:
 def _info(said: Any) -> dict[str, str]:
     lines = text_of(said).splitlines() if isinstance(said, bytes) else []
     return {name: value for name, _, value in [line.partition(":") for line in lines] if name}
-
-
-def _ms(entry_id: bytes) -> int:
-    return int(entry_id.partition(b"-")[0])

@@ -8,7 +8,7 @@ from math import inf
 from typing import Final
 
 from bridge import hints
-from bridge.doctor import Finding, Level, Reading, Stream, size
+from bridge.doctor import Finding, Level, Reading, Stream, judged, size
 from bridge.doctor_rights import is_refusal
 from bridge.embedded_redis import VERSION_MIN
 
@@ -29,14 +29,14 @@ def server(read: Reading, *, is_ours: bool, market_maxlen: int, kinds: int) -> I
 
     `market_maxlen` entries are kept of each market stream, and at least `kinds` of those there are.
     """
-    yield version(read)
-    yield role(read)
-    yield persistence(read, is_ours=is_ours)
-    yield eviction(read)
-    yield memory(read, market_maxlen=market_maxlen, kinds=kinds)
-    yield latency(read)
-    yield clock(read)
-    yield scripts(read)
+    yield judged("version", version, read)
+    yield judged("role", role, read)
+    yield judged("persistence", persistence, read, is_ours=is_ours)
+    yield judged("eviction", eviction, read)
+    yield judged("memory", memory, read, market_maxlen=market_maxlen, kinds=kinds)
+    yield judged("latency", latency, read)
+    yield judged("clock", clock, read)
+    yield judged("scripts", scripts, read)
 
 
 def _unread(name: str) -> Finding:

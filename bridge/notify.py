@@ -190,7 +190,7 @@ class Notifier:
             return None
         try:
             return json.loads((self._state / name).read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
 

@@ -122,6 +122,7 @@ class Channel:
         self._closing = closing
         self._secrets = [part for part in _parts(url) if len(part) >= SECRET_LENGTH_MIN]
         self._service = service(number, url)
+        self._attempt: threading.Thread | None = None
         self.outbox = Outbox(f"bridge.notify.{number}", self._send, self._drop)
 
     def _send(self, notice: Notice) -> None:
@@ -145,7 +146,12 @@ class Channel:
             self._closing.wait(pause)
 
     def refusal(self, title: str, text: str, type_: str) -> str | None:
-        """Send once; return why it was not taken, None when it was."""
+        """Send once; return why it was not taken, None when it was.
+
+        While an attempt that was left behind goes on, there is no other: each has a socket.
+        """
+        if self._attempt is not None and self._attempt.is_alive():
+            return "the attempt before still hangs"
         problems = [f"no answer within {SEND_SECONDS_MAX:g} s"]
 
         def attempt() -> None:
@@ -162,9 +168,10 @@ class Channel:
                 problems[:] = [f"{type(error).__name__}: {error}"]
 
         # A thread that can be left behind: this one has more to send.
-        thread = threading.Thread(target=attempt, name="bridge.notify.attempt", daemon=True)
-        thread.start()
-        thread.join(SEND_SECONDS_MAX)
+        name = "bridge.notify.attempt"
+        self._attempt = threading.Thread(target=attempt, name=name, daemon=True)
+        self._attempt.start()
+        self._attempt.join(SEND_SECONDS_MAX)
         found = "".join(problems)
         return self._masked(found) if found else None
 

@@ -20,6 +20,8 @@ STAYS_DOWN: Final = (
 )  # fmt: skip
 # So that what stands behind it is sent, too.
 REASON_MAX: Final = 1_000
+# Of 64 bits, as all times are: until the year 2262.
+TIME_NS_MAX: Final = (1 << 63) - 1
 
 
 class Run(NamedTuple):
@@ -32,11 +34,13 @@ class Run(NamedTuple):
 
     @classmethod
     def of(cls, kept: object) -> "Run | None":
-        """Return what `_asdict` gave, None for anything else."""
+        """Return what `_asdict` gave, None for anything else, or times that are none."""
         if not isinstance(kept, Mapping):
             return None
         match [kept.get(name) for name in cls._fields]:
-            case [int(began_ns), int(ended_ns), int(code), str(reason)]:
+            case [int(began_ns), int(ended_ns), int(code), str(reason)] if _are_times(
+                began_ns, ended_ns
+            ):
                 return cls(began_ns, ended_ns, code, reason)
         return None
 
@@ -132,5 +136,11 @@ def _sum(ccy: str, pnl: Decimal, fees: Decimal, funding: Decimal) -> str:
     return f"{ccy}: net {net:f} = price {pnl:f} - fees {fees:f} + funding {funding:f}"
 
 
+def _are_times(*all_ns: int) -> bool:
+    return all(0 <= ts_ns <= TIME_NS_MAX for ts_ns in all_ns)
+
+
 def _time(ts_ns: int) -> str:
+    if not _are_times(ts_ns):  # of a latch that was damaged
+        return "an unknown time"
     return f"{datetime.fromtimestamp(ts_ns // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -138,7 +138,7 @@ LOST: Final[tuple[Line, ...]] = (
                 ),
             ),
             "number",
-            runbook=("A reader is behind, or has a gap",),
+            runbook=("NautilusBridgeDeadLetters", "A reader is behind, or has a gap"),
             bad_from=1,
         ),
         Panel(
@@ -147,6 +147,7 @@ LOST: Final[tuple[Line, ...]] = (
             "short",
             times("events_refused"),
             "number",
+            runbook=("NautilusBridgeEventsRefused",),
             bad_from=1,
         ),
         Panel(

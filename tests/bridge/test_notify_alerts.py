@@ -4,6 +4,7 @@ import io
 import logging
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.servers import free_port
 
 need_apprise()
 
+ATTEMPT = "bridge.notify.attempt"
 OFF = """
 import sys, threading
 from bridge.metrics import Metrics
@@ -169,6 +171,43 @@ def test_an_answer_that_does_not_end(
         eventually(lambda: counted("failed", "halt") == 1, "the count")
 
     assert "no answer within 0.05 s" in logged.getvalue()
+
+
+def attempts() -> int:
+    """Return how many are under way."""
+    return [each.name for each in threading.enumerate()].count(ATTEMPT)
+
+
+def test_one_that_hangs_has_one_thread(
+    make: Make, monkeypatch: pytest.MonkeyPatch, logged: io.StringIO, counted: Counted
+) -> None:
+    """While an attempt goes on there is no other at that URL: each further one is refused."""
+    monkeypatch.setattr(notify_channel, "SEND_SECONDS_MAX", 0.05)
+    with Webhook(hangs=True) as stuck:
+        notifier = make(stuck.url, retry_count_max=2)
+        notifier.tell("halt", "1")
+        notifier.tell("halt", "2")
+        eventually(lambda: counted("failed", "halt") == 2, "the count")
+        eventually(lambda: attempts() == 1, "one thread")
+
+        assert stuck.texts == ["halt 1"]
+    assert "the attempt before still hangs" in logged.getvalue()
+
+
+def test_an_attempt_that_has_ended_makes_room(
+    make: Make, monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    """A server that answers at last is sent to again."""
+    monkeypatch.setattr(notify_channel, "SEND_SECONDS_MAX", 0.05)
+    with Webhook(hangs=True) as stuck:
+        notifier = make(stuck.url, retry_count_max=0)
+        notifier.tell("halt", "1")
+        eventually(lambda: counted("failed", "halt") == 1, "the first")
+        stuck.release()
+        monkeypatch.setattr(notify_channel, "SEND_SECONDS_MAX", 30)
+        eventually(lambda: not attempts(), "the end of the first")
+        notifier.tell("halt", "2")
+        eventually(lambda: counted("sent", "halt") == 1, "the second")
 
 
 def test_the_end_waits_only_so_long(

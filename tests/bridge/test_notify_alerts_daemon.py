@@ -272,6 +272,28 @@ def test_gaps(kept: Kept, webhook: Webhook) -> None:
     assert holes.endswith("that neither journal nor memory held any more: 2")
 
 
+def test_what_was_refused(kept: Kept, webhook: Webhook) -> None:
+    """Execution events that became no entry, and entries that a reader cannot use, are told once;
+    market events that no stream takes are not."""
+    config = kept.rig.config
+    notify = config.notify.model_validate({"urls": [webhook.url]})
+    notifier = Notifier(config.model_copy(update={"notify": notify}), None, kept.metrics)
+    alerts = Alerts(notifier, kept.places, Readers(kept.places, kept.metrics))
+    kept.metrics.events_refused["full"].inc(2)
+    kept.metrics.events_refused["broken"].inc()
+    kept.metrics.events_refused["collision"].inc(100)
+    kept.metrics.reader_dead["ledger"].inc(4)
+    for _ in range(2):
+        alerts.tick(kept.metrics.snapshot(0), None)
+    notifier.end(exits.DONE)
+
+    dead, lost = webhook.texts
+    assert dead.startswith("gap entries that the ledger or the archive cannot use")
+    assert dead.endswith(": 4")
+    assert lost.startswith("gap events that could not become an entry")
+    assert lost.endswith(": 3")
+
+
 def test_an_audit_that_fails(kept: Kept, webhook: Webhook) -> None:
     """With --notify it is told what is wrong, beside what is printed."""
     kept.client.xdel(FILLS, kept.client.xrange(FILLS)[2][0])

@@ -15,11 +15,14 @@ from bridge.config import ConfigError
 from bridge.core import notices
 from bridge.core.control import Decision, Halt, State
 from bridge.core.notices import DAY_NS, HOUR_NS, KINDS, MINUTE_NS, Kind, Memory
-from bridge.exits import TAKEN
+from bridge.exits import DONE, TAKEN
 from bridge.ledger import Ledger
 from bridge.ledger_totals import day_of
+from bridge.metrics import Metrics
+from bridge.notify import MEMORY, RUN, Notifier
 from bridge.notify_channel import WAITING_MAX, Notice, Outbox
 from bridge.notify_words import Run, decision, gaps, start, summary
+from bridge.settings import Config
 from tests.bridge.fills import START_NS, STREAMS, fill, funding
 from tests.bridge.processes import eventually
 
@@ -135,10 +138,35 @@ def test_a_start_under_a_halt() -> None:
     assert line == "a halt holds since 2025-10-09 08:53:20 UTC (breach): max_drawdown: 0.2"
 
 
-@pytest.mark.parametrize("kept", [{}, [1], "x", {**Run(1)._asdict(), "code": None}])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {},
+        [1],
+        "x",
+        {**Run(1)._asdict(), "code": None},
+        Run(10**27)._asdict(),
+        Run(-1)._asdict(),
+        Run(1, 10**27)._asdict(),
+        Run(1, -(10**27))._asdict(),
+    ],
+)
 def test_a_run_that_is_none(kept: object) -> None:
     """What cannot be understood tells of no run."""
     assert Run.of(kept) is None
+
+
+@pytest.mark.parametrize("kept", ['{"began_ns": 1' + "0" * 27 + "}", "[" * 200_000, "\x00", "7"])
+@pytest.mark.parametrize("code", [DONE, TAKEN])
+def test_damaged_files_stop_no_bridge(tmp_path: Path, kept: str, code: int) -> None:
+    """Whatever they hold, a notifier starts, ticks and ends, and keeps the run."""
+    (tmp_path / RUN).write_text(kept.replace("}", ', "ended_ns": 0, "code": 0, "reason": ""}'))
+    (tmp_path / MEMORY).write_text(kept)
+    notifier = Notifier(Config(), tmp_path, Metrics())
+    notifier.start()
+    notifier.up(lambda: None)
+    notifier.tick(str)
+    notifier.end(code, "why")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +190,12 @@ def test_the_end_of_a_halt() -> None:
         "halt",
         "the halt has ended: ACTIVE",
     )
+
+
+def test_a_halt_of_a_damaged_latch() -> None:
+    """A time that is none is not told; the halt is."""
+    [_, line] = start(None, HALT._replace(since_ns=10**27)).splitlines()
+    assert line == "a halt holds since an unknown time (breach): max_drawdown: 0.2"
 
 
 def test_gaps() -> None:

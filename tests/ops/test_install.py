@@ -171,52 +171,6 @@ def test_the_command_as_it_is_called(copy: Place) -> None:
     assert int(umask, 8) == 0o027
 
 
-def test_again_changes_nothing(installed: Place) -> None:
-    """The second run, and one that only looks, leave every file as it is; the latter says so."""
-    before = installed.files
-
-    looked = installed.call("install", "--dry-run")
-    done = installed.call("install")
-
-    assert (looked.returncode, looked.stderr) == (0, "")
-    assert looked.stdout.startswith("nothing to do: ")
-    assert done.returncode == 0
-    assert installed.files == before
-
-
-def test_settings_of_yours_are_kept(copy: Place) -> None:
-    """An upgrade overwrites the unit, never the settings."""
-    (copy.etc / "shadow.toml").write_text("# mine\n")
-    copy.unit.write_text("old\n")
-
-    said = copy.call("install", "--dry-run").stdout
-
-    assert f"would: write {copy.unit}\n" in said
-    assert "toml" not in said
-
-
-def test_another_version_is_another_release(copy: Place) -> None:
-    """What is in force stays untouched until the new one is complete; the way back is said."""
-    before = (copy.opt / "current").readlink()
-    (copy.house / "strategies" / "new.py").touch()
-
-    steps = copy.call("install", "--dry-run").stdout.splitlines()
-
-    switch = next(step for step in steps if step.startswith("would: ln -sfn releases/"))
-    assert str(before) not in switch
-    assert not [step for step in steps if step.startswith("would: rm")]
-    assert steps.index(switch) > steps.index(next(s for s in steps if s.endswith("/.installed")))
-    assert f"back to the release before: ln -sfn {before} {copy.opt}/current, and restart" in steps
-
-
-def test_an_install_that_was_cut_short(copy: Place) -> None:
-    """A release that was never completed is made anew."""
-    release = (copy.opt / "current").resolve()
-    (release / ".installed").unlink()
-
-    assert f"would: rm -rf {release}\n" in copy.call("install", "--dry-run").stdout
-
-
 def test_a_step_that_fails(tmp_path: Path) -> None:
     """Exit 1 with the step; nothing is put in force."""
     place = Place(tmp_path)

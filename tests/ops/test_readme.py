@@ -18,6 +18,7 @@ from tests.ops.booted import OPT, PASSWORD, PASSWORD_FILE, Booted
 from tests.ops.placed import PYTHON
 from tests.servers import RedisServer, server_or_exit
 
+URLS_FILE = "/etc/nautilus-redis-bridge/credentials/shadow/notify-urls"
 SERVICE = (ROOT / "README.md").read_text().partition("\n## As a service\n")[2]
 STEPS = re.findall(r"^```sh\n(.*?)^```$", SERVICE, re.MULTILINE | re.DOTALL)[0]
 RULES = re.findall(r"^ACL SETUSER bridge on >PASSWORD (.*)$", SERVICE, re.MULTILINE)
@@ -55,6 +56,22 @@ def test_the_password_is_asked_for(tmp_path: Path) -> None:
     assert code == 0
     assert PASSWORD.encode() not in shown
     assert file.read_text().strip() == PASSWORD
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(not shutil.which("systemd-ask-password"), reason="no systemd-ask-password")
+def test_alert_urls_are_asked_for(tmp_path: Path) -> None:
+    """Each time one is added as a line, for root alone, and never shown."""
+    [step] = re.findall(f"^sudo (sh -c .*{URLS_FILE}.*)$", SERVICE, re.MULTILINE)
+    file = tmp_path / "notify-urls"
+    command = step.replace(URLS_FILE, str(file))
+    urls = [f"tgram://{PASSWORD}/chat", f"json://me:{PASSWORD}@host"]
+
+    asked = [typed(command, b"URL:", url) for url in urls]
+
+    assert [code for code, _ in asked] == [0, 0]
+    assert PASSWORD.encode() not in b"".join([shown for _, shown in asked])
+    assert file.read_text().splitlines() == urls
     assert file.stat().st_mode & 0o777 == 0o600
 
 
