@@ -61,10 +61,13 @@ chaos: $(STAMP) redis ## kill, cut and starve it, count what is lost; SEED=n ROW
 soak: $(STAMP) redis ## run it for MINUTES=n (10) at a steady rate, judge what it gathers and loses
 	$(PY) -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES))
 
-lock: $(STAMP) ## write requirements.txt from pyproject.toml
-	env -u UV_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' \
-	    $(PY) -m uv pip compile --no-config --quiet --universal --generate-hashes \
-	    --no-emit-index-url --python-version 3.12 --group dev pyproject.toml -o requirements.txt
+LOCK = env -u UV_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS UV_CUSTOM_COMPILE_COMMAND='make lock' \
+    $(PY) -m uv pip compile --no-config --quiet --universal --generate-hashes --no-emit-index-url \
+    --python-version 3.12 pyproject.toml
+
+lock: $(STAMP) ## write requirements.txt, and of it ops/requirements.txt, from pyproject.toml
+	$(LOCK) --group dev -o requirements.txt
+	$(LOCK) --constraint requirements.txt --no-annotate -o ops/requirements.txt  # what a service needs
 
 clean: ## remove everything that was made here, .venv and .tools included
 	rm -rf .venv .tools artifacts .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

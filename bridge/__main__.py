@@ -7,27 +7,29 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
-import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bridge import (
     config,
     console,
     control_command,
+    control_parsers,
     exits,
-    journal_command,
-    notify_channel,
+    hints,
     record_parsers,
 )
 from bridge.doctor_command import doctor, doctor_parser
 from bridge.exits import Exit
-from bridge.record_commands import CALLS, Call
+from bridge.notify_command import notify, notify_parser
 from bridge.settings import Config
 from bridge.terminal import Writer
+
+if TYPE_CHECKING:
+    import redis
 
 DESCRIPTION = "The bridge between NautilusTrader and a Redis-based trading stack."
 SETTINGS = """\
@@ -59,24 +61,6 @@ exit codes:
   65  a segment is damaged, or there is no journal
   73  a bridge writes to it: stop that before a repair
   78  configuration"""
-CONTROL_CODES = """\
-exit codes:
-  0   done, and the bridge has said so
-  2   usage
-  69  Redis cannot be had, or no bridge has answered
-  77  Redis refuses the credentials
-  78  configuration"""
-RESUME_CODES = """\
-exit codes:
-  0   no halt holds any more
-  1   mode is halt: set it to normal first
-  2   usage
-  65  no bridge answers, and the folder holds no latch
-  69  Redis cannot be had, or no bridge has answered
-  73  --directory is that of a bridge that runs
-  77  Redis refuses the credentials
-  78  configuration"""
-
 # How long a reader of what is printed may take.
 TERMINAL_SECONDS_MAX: Final = 10.0
 
@@ -85,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     form = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(
-        prog="python -m bridge",
+        prog=hints.command(),
         description=DESCRIPTION,
         epilog=f"{SETTINGS}\n\n{RUN_CODES}",
         formatter_class=form,
@@ -123,54 +107,10 @@ def parser() -> argparse.ArgumentParser:
     journal.add_argument(
         "--directory", type=Path, metavar="DIR", help="instead of journal.directory of the settings"
     )
-    others = (*_control_parsers(commands), *record_parsers.parsers(commands))
-    for command in (run, check, journal, doctor_parser(commands), *others):
+    others = (*control_parsers.parsers(commands), *record_parsers.parsers(commands))
+    for command in (run, check, journal, doctor_parser(commands), notify_parser(commands), *others):
         command.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
     return top
-
-
-def _control_parsers(commands: Any) -> Iterator[argparse.ArgumentParser]:
-    """Yield the commands that ask a bridge by way of Redis."""
-    form = argparse.RawDescriptionHelpFormatter
-    helps = {
-        "status": "how the bridges stand",
-        "flags": "show the flags and mode, or change them",
-        "halt": "halt a bridge: cancel its orders, let nothing leave, until it is resumed",
-        "resume": "end a halt",
-    }
-    for name, text in helps.items():
-        epilog = RESUME_CODES if name == "resume" else CONTROL_CODES
-        command = commands.add_parser(name, help=text, epilog=epilog, formatter_class=form)
-        command.add_argument(
-            "--url", help="the Redis, instead of redis.url; the demo's own where neither is set"
-        )
-        if name != "flags":
-            command.add_argument("--role", choices=control_command.ROLES)
-        if name != "status":
-            command.add_argument(
-                *("--timeout", "-t"),
-                type=float,
-                default=5.0,
-                metavar="SECONDS",
-                help="how long to wait for the bridge's answer (5)",
-            )
-        match name:
-            case "status":
-                command.add_argument("--json", action="store_true", help="as one JSON object")
-            case "flags":
-                command.add_argument(
-                    "changes", nargs="*", metavar="NAME=VALUE", help="such as shadow_exec=0"
-                )
-            case "halt":
-                command.add_argument("--reason", required=True, help="for the record")
-            case "resume":
-                command.add_argument(
-                    *("--directory",),
-                    type=Path,
-                    metavar="DIR",
-                    help="the state.directory of a bridge that has ended",
-                )
-        yield command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -184,19 +124,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         "flags": flags,
         "halt": halt,
         "resume": resume,
+        "doctor": lambda words: doctor(words, _settings(words)),
+        "notify": lambda words: notify(words, _settings(words)),
     }
-    for name, call in (CALLS | {"doctor": doctor}).items():
-        commands[name] = functools.partial(_recorded, call)
-    return console.told(lambda: commands[arguments.command](arguments))
+    return console.told(lambda: commands.get(arguments.command, _recorded)(arguments))
 
 
-def _recorded(call: Call, arguments: argparse.Namespace) -> int:
-    return call(arguments, _settings(arguments))
+# What a command imports inside its function the others need not wait for: `status` least of all.
+
+
+def _recorded(arguments: argparse.Namespace) -> int:
+    """Call a command on what was recorded. Raises ConfigError, Exit."""
+    from bridge.record_commands import CALLS
+
+    return CALLS[arguments.command](arguments, _settings(arguments))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the daemon. Raises ConfigError, Exit."""
-    from bridge import daemon  # the other commands need not wait for all that it imports
+    from bridge import daemon
 
     return daemon.run(lambda: _settings(arguments), takeover=arguments.takeover)
 
@@ -212,6 +158,8 @@ def check_config(arguments: argparse.Namespace) -> int:
             )
         out.drain(TERMINAL_SECONDS_MAX)
         return exits.DONE
+    from bridge import notify_channel
+
     settings = _settings(arguments)
     for number, url in enumerate(settings.notify.urls, start=1):
         notify_channel.service(number, url.get_secret_value())
@@ -225,6 +173,8 @@ def check_config(arguments: argparse.Namespace) -> int:
 
 def journal(arguments: argparse.Namespace) -> int:
     """List and check the journal, or repair it. Raises ConfigError, Exit."""
+    from bridge import journal_command
+
     out = Writer(sys.stdout)
     directory = arguments.directory or _folder("journal.directory", arguments)
     if arguments.repair:
@@ -240,7 +190,7 @@ def journal(arguments: argparse.Namespace) -> int:
 def status(arguments: argparse.Namespace) -> int:
     """Say how the bridges stand. Raises ConfigError, Exit."""
     roles = [arguments.role] if arguments.role else control_command.ROLES
-    with control_command.connected(_url(arguments)) as client:
+    with control_command.connected(_url(arguments), arguments.timeout) as client:
         return _print(control_command.status(client, roles, as_json=arguments.json))
 
 
@@ -254,7 +204,7 @@ def flags(arguments: argparse.Namespace) -> int:
 def halt(arguments: argparse.Namespace) -> int:
     """Halt a role. Raises ConfigError, Exit."""
     with control_command.connected(_url(arguments)) as client:
-        role = arguments.role or control_command.role_of(client, _settings(arguments).role)
+        role = arguments.role or _role(client, _settings(arguments))
         seconds = arguments.timeout
         return _print(control_command.halt(client, role, arguments.reason, seconds_max=seconds))
 
@@ -266,7 +216,7 @@ def resume(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     try:
         with control_command.connected(_url(arguments)) as client:
-            role = arguments.role or control_command.role_of(client, settings.role)
+            role = arguments.role or _role(client, settings)
             return _print(control_command.resume(client, role, seconds_max=arguments.timeout))
     except Exit as error:
         folder = settings.state_directory
@@ -283,6 +233,12 @@ def _print(lines: Iterable[str]) -> int:
     finally:
         out.drain(TERMINAL_SECONDS_MAX)
     return exits.DONE
+
+
+def _role(client: "redis.Redis", settings: Config) -> str:
+    """Return the role that the settings name, else that of the only bridge which answers."""
+    answering = control_command.role_of(client, settings.role)  # or what keeps Redis from saying
+    return settings.role if "role" in settings.model_fields_set else answering
 
 
 def _url(arguments: argparse.Namespace) -> str:

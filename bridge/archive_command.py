@@ -22,22 +22,25 @@ HEAD: Final = re.compile(r"[0-9a-fA-F]{64}")
 PAGE_HEADS: Final = 1_000
 
 
-def report(directory: Path, heads: Sequence[str] = (), *, as_json: bool) -> tuple[list[str], int]:
+def report(
+    directory: Path, heads: Sequence[str] = (), *, stream: str, as_json: bool
+) -> tuple[list[str], int]:
     """Return what to print and the exit code: DONE when the archive is whole, FAILED when not.
 
-    Each of `heads` is the root of a head that was published, in hex. Reads only, also beside a
-    bridge that writes. Raises Exit: BAD_DATA where there is no archive, USAGE; OSError.
+    Each of `heads` is the root of a head that was published, in hex; `stream` is where that is
+    done. Reads only, also beside a bridge that writes. Raises Exit: BAD_DATA where there is no
+    archive, USAGE; OSError.
     """
     for head in heads:
         if not HEAD.fullmatch(head):
-            raise Exit(exits.USAGE, f"--head {head}: a head is 64 hex digits, see exec:archive")
+            raise Exit(exits.USAGE, f"--head {head}: a head is 64 hex digits, see {stream}")
     if not directory.is_dir() or not last_number(directory):
         raise Exit(exits.BAD_DATA, f"{directory} holds no archive; see archive.directory")
     found = verify(directory, heads)
     code = exits.DONE if found.broken is None else exits.FAILED
     if as_json:
         return [json.dumps({"directory": str(directory)} | found.as_dict(), indent=2)], code
-    return list(_text(found, heads)), code
+    return list(_text(found, heads, stream)), code
 
 
 def published(url: str, key: str, archive: str) -> list[str]:
@@ -60,7 +63,7 @@ def published(url: str, key: str, archive: str) -> list[str]:
     return [root for root in roots if HEAD.fullmatch(root)]
 
 
-def _text(found: Report, heads: Sequence[str]) -> Iterator[str]:
+def _text(found: Report, heads: Sequence[str], stream: str) -> Iterator[str]:
     """Yield the report for a person."""
     yield from [f"warning: {warning}" for warning in found.warnings]
     if found.torn_bytes:
@@ -74,6 +77,6 @@ def _text(found: Report, heads: Sequence[str]) -> Iterator[str]:
         yield f"all {len(heads)} heads are in it"
     else:
         yield (
-            "no head is known, by --head or from exec:archive of --url: records that were cut off"
-            " at the end would not be seen"
+            f"no head is known, by --head or from {stream} of --url: records that were cut off at"
+            " the end would not be seen"
         )

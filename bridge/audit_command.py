@@ -27,7 +27,9 @@ from bridge.reading import Item, item_of
 
 PAGE_ENTRIES: Final = 1_000
 POLL_SECONDS: Final = 0.1
-COLUMNS: Final = "{:<16}  {:<26}  {:>17}" + "  {:>9}" * len(PLACES) + "  {}"
+COLUMNS: Final = "{:<{}}  {:<{}}  {:>17}" + "  {:>9}" * len(PLACES) + "  {}"
+STREAM_WIDTH_MIN: Final = 16
+PRODUCER_WIDTH_MIN: Final = 26
 WRONG: Final = {
     "gaps": "nowhere",
     "mismatches": "with two contents",
@@ -106,12 +108,14 @@ class Audit:
 
     def lines(self) -> Iterator[str]:
         """Yield the report for a person."""
-        yield COLUMNS.format("stream", "producer", "numbers", *PLACES, "")
-        for row in self.rows:
+        streams = [self._places.streams[row.kind] for row in self.rows]
+        wide = max([STREAM_WIDTH_MIN, *map(len, streams)])
+        wider = max([PRODUCER_WIDTH_MIN, *[len(row.producer) for row in self.rows]])
+        yield COLUMNS.format("stream", wide, "producer", wider, "numbers", *PLACES, "").rstrip()
+        for row, stream in zip(self.rows, streams, strict=True):
             held = ["-" if row.held[place] is None else row.held[place] for place in PLACES]
             yield COLUMNS.format(
-                self._places.streams[row.kind],
-                row.producer,
+                *(stream, wide, row.producer, wider),
                 f"{row.first}-{row.last}" if row.first <= row.last else "-",
                 *held,
                 _judgement(row, self._unpriced(row)),

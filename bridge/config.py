@@ -1,20 +1,19 @@
 """Where the settings are read from, what is said about bad ones, and the table of all of them.
 
 A TOML file, then environment variables `BRIDGE_<SECTION>__<KEY>`, then the command line: the later
-one wins. A name that is no setting is an error wherever it stands. Passwords and tokens may come as
-systemd's credentials: files of the folder that $CREDENTIALS_DIRECTORY names.
+one wins. A name that is no setting is an error wherever it stands. Secrets may come as systemd's
+credentials: files of the folder that $CREDENTIALS_DIRECTORY names.
 """
 
 import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
-from urllib.parse import quote
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
@@ -22,17 +21,22 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from bridge.log import MASK, mask_urls
-from bridge.section import safe_url
+from bridge.section import safe_url, with_password
 from bridge.settings import Config
 
 ENV_PREFIX = "BRIDGE_"
-# Which URL the password in a credential belongs to, and which setting is one as it stands.
+# Which setting a credential belongs to: passwords join their URL, what is in WHOLE is set as it is.
 CREDENTIALS = {
     "redis-password": "redis.url",
     "market-password": "redis.market_url",
     "cache-password": "cache.url",
+    "notify-urls": "notify.urls",
+    "status-token": "status.token",
 }
-SECRETS = {"status-token": "status.token"}
+WHOLE: Mapping[str, Callable[[str], object]] = {
+    "notify.urls": lambda text: [line.strip() for line in text.splitlines() if line.strip()],
+    "status.token": str,
+}
 
 
 class ConfigError(Exception):
@@ -104,6 +108,11 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield (
             "cache.url: a sandbox forgets its orders when it ends; what a cache keeps of them "
             "would never end. Unset it"
+        )
+    if not config.is_simulated and config.node.purge_closed_minutes:
+        yield (
+            "node.purge_closed_minutes: a real venue may report each order again, and Nautilus "
+            "would book what it no longer knows once more. Leave it unset"
         )
     for name in ("venues", "symbols"):
         if not getattr(config.node, name):
@@ -179,6 +188,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError([f"file {path}, line {line}: is not UTF-8 text"]) from None
+    except RecursionError:
+        raise ConfigError([f"file {path}: it is nested too deeply"]) from None
     except ValueError as error:
         found = re.search(r"at line (\d+)", str(error))
         line = int(found[1]) if found else data.count(b"\n") + 1
@@ -186,37 +197,33 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _take_credentials(folder: str, given: dict[str, _Given]) -> Iterator[str]:
-    """Put what systemd hands over where it belongs; yield what is wrong with it.
+    """Put what systemd hands over into the settings; yield what is wrong with it.
 
-    An empty one is none, and so is one without a URL: a unit names them all.
+    An empty one is none, and so is a password without a URL: a unit names them all.
     """
-    for name, path in (CREDENTIALS | SECRETS).items():
+    for name, path in CREDENTIALS.items():
         file = Path(folder, name)
         try:
-            password = file.read_text().strip()
+            text = file.read_text().strip()
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
             yield f"credential {name}: cannot be read from {file}: {type(error).__name__}"
             continue
-        url, origin = (given[path].value, given[path].origin) if path in given else ("", "")
-        if name in SECRETS and url and password:
-            yield f"{path}: it is set, and so is the credential {name}: take one away; {origin}"
-        elif name in SECRETS and password:
-            given[path] = _Given(password, f"credential {name}")
-        scheme, found, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
-        if not (password and found):
+        value, origin = (given[path].value, given[path].origin) if path in given else (None, "")
+        if not text:
             continue
-        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-        user = authority.rpartition("@")[0]
-        if ":" in user or re.search(r"[?&]password=", rest):
-            yield (
-                f"{path}: it holds a password, and so does the credential {name}; take it out of "
-                f"the URL; from {origin}"
-            )
-            continue
-        where = rest.removeprefix(f"{user}@") if "@" in authority else rest
-        given[path] = _Given(f"{scheme}://{user}:{quote(password, safe='')}@{where}", origin)
+        if path in WHOLE:
+            if value is not None:
+                yield f"{path}: the credential {name} sets it, too; take one away; from {origin}"
+            given[path] = _Given(WHOLE[path](text), f"credential {name}")
+        elif isinstance(value, str) and "://" in value:
+            joined = with_password(value, text)
+            if joined is None:
+                who = f"it holds a password, and so does the credential {name}"
+                yield f"{path}: {who}; take it out of the URL; from {origin}"
+            else:
+                given[path] = _Given(joined, origin)
 
 
 def _parse(path: str, text: str) -> object:

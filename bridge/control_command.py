@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import redis
 
-from bridge import exits, journal_directory, latch
-from bridge.controller import STATE_SECONDS_MAX, Keys
+from bridge import exits, hints, journal_directory, latch, lease
+from bridge.controller import Keys
 from bridge.core.control import (
     FLAG_OF_ROLE,
     FLAGS,
@@ -29,8 +29,9 @@ from bridge.core.control import (
 )
 from bridge.exits import Exit
 from bridge.latch import LatchFile, new_id
-from bridge.preflight import client_of, refusal_of
-from bridge.section import check_redis_url
+from bridge.preflight import ANSWER_SECONDS_MAX, client_of, refusal_of
+from bridge.role_state import Shown, State, ask, pid_here, shown, shown_of, state_of
+from bridge.section import check_redis_url, safe_url
 from bridge.settings import Config
 
 ROLES: Final = tuple(FLAG_OF_ROLE)
@@ -38,18 +39,25 @@ POLL_SECONDS: Final = 0.01
 OFF_WORDS: Final = ("0", "false", "off", "no")
 SHORT_NAMES: Final = {name.removeprefix("features:nautilus_"): name for name in FLAGS}
 
-type State = Mapping[str, str]
-
 
 @contextlib.contextmanager
-def connected(url: str) -> Iterator[redis.Redis]:
-    """Yield a client of the Redis at `url`. Raises Exit for whatever Redis refuses."""
+def connected(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> Iterator[redis.Redis]:
+    """Yield a client of the Redis at `url`.
+
+    Raises Exit for whatever Redis refuses: UNAVAILABLE, too, when an answer takes too long.
+    """
     try:
-        client = client_of(check_redis_url(url))
+        client = client_of(check_redis_url(url), answer_seconds_max)
     except ValueError as error:
         raise Exit(exits.USAGE, f"--url: {error}") from None
     try:
         yield client
+    except redis.exceptions.TimeoutError:
+        raise Exit(
+            exits.UNAVAILABLE,
+            f"redis.url: {safe_url(url)}: no answer within {answer_seconds_max:g} s: Redis hangs, "
+            "or what lies between; how the bridges stand is not known",
+        ) from None
     except redis.exceptions.RedisError as error:
         raise refusal_of(error, url) from None
     finally:
@@ -61,14 +69,6 @@ def url_of(config: Config) -> str:
     return config.redis.secret_url or f"redis://127.0.0.1:{config.embedded.port}/0"
 
 
-def state_of(client: redis.Redis, role: str) -> State | None:
-    """Return the state of a role's bridge, None when none answers."""
-    found: Any = client.hgetall(Keys.of(role).state)
-    state: State = {name.decode(): value.decode() for name, value in found.items()}
-    age_seconds = (time.time_ns() - int(state.get("heartbeat_ns", "0"))) / 1e9
-    return state if age_seconds < STATE_SECONDS_MAX else None
-
-
 def role_of(client: redis.Redis, role: str) -> str:
     """Return the only role whose bridge answers; `role` where several do, or none."""
     answering = [each for each in ROLES if state_of(client, each) is not None]
@@ -76,8 +76,13 @@ def role_of(client: redis.Redis, role: str) -> str:
 
 
 def status(client: redis.Redis, roles: Sequence[str], *, as_json: bool) -> Iterator[str]:
-    """Yield how the bridges of these roles stand. Raises Exit (UNAVAILABLE) when none answers."""
-    states = {role: state for role in roles if (state := state_of(client, role)) is not None}
+    """Yield how the bridges of these roles stand, asked within the time that `client` waits for one
+    answer. Raises Exit (UNAVAILABLE) when none answers."""
+    keys = [Keys.of(role).state for role in roles]
+    leases = [f"{lease.PREFIX}role:{role}" for role in roles]
+    said = ask(client, [*(("HGETALL", key) for key in keys), *(("GET", key) for key in leases)])
+    found = {role: shown(role, said.pop(0), time.time_ns()) for role in roles}
+    states = {role: each.state for role, each in found.items() if each.answers}
     if as_json:
         yield json.dumps(states)
     for role, state in states.items() if not as_json else ():
@@ -88,11 +93,32 @@ def status(client: redis.Redis, roles: Sequence[str], *, as_json: bool) -> Itera
         if away := state.get("market_problem"):
             yield f"  no market data: {away}"
         if state["latched"]:
-            yield f"  halt {state['latched']} holds: python -m bridge resume --role {role}"
+            yield f"  halt {state['latched']} holds: {hints.command('resume', role)}"
         if state["done_ns"]:
             yield f"  {_account(state)}"
+    holders = dict(zip(roles, said, strict=True))
     if not states:
-        raise Exit(exits.UNAVAILABLE, f"no bridge answers ({' '.join(roles)})")
+        silent = [_silent(role, found[role], holders[role]) for role in roles]
+        told = "".join([f"; {each}" for each in silent if each])
+        raise Exit(exits.UNAVAILABLE, f"no bridge answers ({' '.join(roles)}){told}")
+    for role, each in found.items() if not as_json else ():
+        if each.problem:
+            yield f"{role}  not known: {each.words}"
+
+
+def _silent(role: str, found: Shown, holder: Any) -> str:
+    """Return in words why a role's bridge does not answer; empty when none is known to run."""
+    if found.problem:
+        return f"{role}: {found.words}"
+    pid = pid_here(holder)
+    if pid is None:
+        return ""
+    age = "is missing" if found.age_seconds is None else f"is {found.age_seconds:.0f} s old"
+    return (
+        f"{role}: process {pid} of this host holds its lease, and its state in Redis {age}: Redis "
+        f"takes no writes, or the bridge starts or hangs; ask systemctl status "
+        f"nautilus-bridge@{role}, or /health"
+    )
 
 
 def flags(client: redis.Redis, changes: Mapping[str, str], *, seconds_max: float) -> Iterator[str]:
@@ -119,7 +145,8 @@ def flags(client: redis.Redis, changes: Mapping[str, str], *, seconds_max: float
     if unseen:
         raise Exit(
             exits.UNAVAILABLE,
-            f"{' '.join(unseen)}: set, but no bridge has answered within {seconds_max:g} s",
+            f"{' '.join(unseen)}: set, but no bridge has answered within {seconds_max:g} s"
+            + "".join([_unread(client, role) for role in ROLES]),
         )
 
 
@@ -149,6 +176,12 @@ def halt(client: redis.Redis, role: str, reason: str, *, seconds_max: float) -> 
     began = time.monotonic()
     try:
         client.set(Keys.of(role).halt, f"{id_} {reason}")
+    except redis.exceptions.ResponseError as error:
+        raise Exit(
+            exits.UNAVAILABLE,
+            f"Redis refused it: {error}: the halt was NOT asked for, that is certain; "
+            "make Redis accept writes (see doctor), ask again, or cancel at the venue",
+        ) from None
     except redis.exceptions.RedisError as error:
         raise Exit(
             exits.UNAVAILABLE,
@@ -160,7 +193,7 @@ def halt(client: redis.Redis, role: str, reason: str, *, seconds_max: float) -> 
         raise Exit(
             exits.UNAVAILABLE,
             f"no bridge of the role {role} has answered within {seconds_max:g} s; the halt stays "
-            "asked for: one that starts now is halted",
+            f"asked for: one that starts now is halted{_unread(client, role)}",
         )
     yield f"{role} is HALTED, seen {time.monotonic() - began:.3f} s later; halt {id_}"
     left = max(0.0, seconds_max - (time.monotonic() - began))
@@ -175,7 +208,8 @@ def resume(client: redis.Redis, role: str, *, seconds_max: float) -> Iterator[st
     """
     state = state_of(client, role)
     if state is None:
-        raise Exit(exits.UNAVAILABLE, f"no bridge of the role {role} answers")
+        unread = _unread(client, role)
+        raise Exit(exits.UNAVAILABLE, f"no bridge of the role {role} answers{unread}")
     id_ = state["latched"]
     if not id_:
         yield f"nothing is halted; {role} is {state['state']}"
@@ -250,8 +284,14 @@ def _read(client: redis.Redis, key: str) -> Raw:
     return value if isinstance(value, bytes) else None
 
 
+def _unread(client: redis.Redis, role: str) -> str:
+    """Return in words that a role's state cannot be read, empty where it can."""
+    found = shown_of(client, role)
+    return f"; {found.words}" if found.problem else ""
+
+
 def _account(state: State) -> str:
-    return (
-        f"orders canceled {state['canceled']}, refused {state['refused']}; positions left "
-        f"{state['positions_left']}"
-    )
+    canceled, refused, left = [
+        state.get(name, "?") for name in ("canceled", "refused", "positions_left")
+    ]
+    return f"orders canceled {canceled}, refused {refused}; positions left {left}"

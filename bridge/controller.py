@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 
@@ -31,9 +31,11 @@ from bridge.core.lanes import CannotRecord, ExecLane
 from bridge.endpoints import Cluster
 from bridge.exits import Exit
 from bridge.latch import LatchFile, new_id
-from bridge.metrics import Metrics
 from bridge.settings import Config
 from bridge.source import Action, Source
+
+if TYPE_CHECKING:  # `python -m bridge status` needs the keys of this module only
+    from bridge.metrics import Metrics
 
 log = structlog.get_logger("nautilus_bridge.control")
 
@@ -89,7 +91,7 @@ class Controller:
         config: Config,
         latch: LatchFile,
         lane: ExecLane,
-        metrics: Metrics,
+        metrics: "Metrics",
         source: Source,
         *,
         executes: bool,
@@ -323,8 +325,8 @@ class Controller:
 
     @property
     def link_problem(self) -> str | None:
-        """Why Redis cannot be relied on; None while it can."""
-        return self._inputs.link
+        """Why Redis cannot be relied on any more; None while it can, or was not asked yet."""
+        return self._inputs.link if self.known.is_set() else None
 
     def fields(self) -> Iterator[str]:
         """Yield the names and values of the hash `bridge:state:<role>`, in turn."""

@@ -99,7 +99,7 @@ def run(read: Callable[[], Config], *, takeover: bool = False) -> int:
             embedded(config) as server,
             records.opened(config, config.producer_id) as kept,
         ):
-            notifier.start(kept.latch.load().halt)
+            notifier.start()
             daemon = Daemon(config, server, kept, out, err, manager, read, notifier)
             daemon.bind()
             lease = daemon.lease
@@ -245,16 +245,20 @@ class Daemon:
         self._introduce()
         gc.collect()
         gc.freeze()  # what lives for ever is never looked at again
+
+        def is_up() -> bool:
+            return controller.known.is_set() and source.is_running
+
         parts = [
             asyncio.create_task(publisher.run(), name="publisher"),
             asyncio.create_task(watcher.run(), name="watcher"),
             asyncio.create_task(self._run_source(source, controller), name="source"),
             asyncio.create_task(self.status.run(), name="status"),
-            asyncio.create_task(self._report(publisher, source), name="report"),
+            asyncio.create_task(self._report(publisher, controller, is_up), name="report"),
         ]
         if manager.is_there:
             attending = manager.attend(
-                is_up=lambda: controller.known.is_set() and source.is_running,
+                is_up=is_up,
                 progress_ns=lambda: source.progress_ns,
                 status=lambda: console.summary(self.metrics.snapshot(0), self._state),
             )
@@ -393,10 +397,13 @@ class Daemon:
         server = self._server
         status = self.status.url
         self._out.lines(*console.banner(self._config, self.names, redis=self._redis, status=status))
-        endpoint = endpoints.parse(self.url if server is None else server.tcp_url)
-        self._out.lines(*console.examples(endpoint, self.names, self._config.role))
+        if not self._manager.is_there:  # there nobody types
+            endpoint = endpoints.parse(self.url if server is None else server.tcp_url)
+            self._out.lines(*console.examples(endpoint, self.names, self._config.role))
 
-    async def _report(self, publisher: Publisher, source: Source) -> None:
+    async def _report(
+        self, publisher: Publisher, controller: Controller, is_up: Callable[[], bool]
+    ) -> None:
         """Once a second: a status line for who looks, the metrics as a hash for status tiles."""
         # Shorter than the whole: redis-py has to see itself that a node of a Cluster hangs.
         client = endpoints.async_client(self.url, socket_timeout=HASH_SECONDS_MAX / 2)
@@ -413,7 +420,9 @@ class Daemon:
                 if not self._manager.is_there:  # which is told, and need not keep each second
                     self._out.lines(console.status_line(now, published - before, self._state))
                 before = published
-                self._alerts.tick(now)
+                if is_up():
+                    self._notifier.up(lambda: self._records.latch.load().halt)
+                self._alerts.tick(now, controller.link_problem)
                 self._feed.tick(now)
                 if publisher.problem is None:
                     await self._write_hash(client, now)

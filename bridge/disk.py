@@ -1,6 +1,7 @@
 """The thread that waits for the disk, so that the trading loop does not."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,14 +16,16 @@ class Disk:
         self._journal = journal
         self._on_synced = on_synced
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bridge.journal")
-        self._busy = False
+        # The loop that waits for an answer. One that ended before it came waits no more.
+        self._asking: asyncio.AbstractEventLoop | None = None
 
     def sync_soon(self) -> None:
         """Have what is written made durable, and a used-up reserve replaced."""
-        if self._busy:
-            return
         if self._journal.needs_sync or self._journal.reserve_is_due:
-            self._start(self._work)
+            loop = asyncio.get_running_loop()
+            if self._asking is not loop:
+                self._asking = loop
+                self._thread.submit(self._run, loop)
 
     def _work(self) -> None:
         """Both in one go: under load there is always something to sync."""
@@ -35,22 +38,15 @@ class Disk:
         """Wait for what is under way."""
         self._thread.shutdown()
 
-    def _start(self, work: Callable[[], None]) -> None:
-        self._busy = True
-        loop = asyncio.get_running_loop()
-        self._thread.submit(self._run, work, loop)
-
-    def _run(self, work: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            work()
+            self._work()
         except CannotRecord:
             pass  # the journal has told it
         finally:
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop has ended; another one may follow
                 loop.call_soon_threadsafe(self._done)
-            except RuntimeError:  # the loop has ended; another one may follow
-                self._busy = False
 
     def _done(self) -> None:
-        self._busy = False
+        self._asking = None
         self._on_synced()

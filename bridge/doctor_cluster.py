@@ -58,4 +58,4 @@ def _of(reads: Sequence[Reading], kind: str) -> list[Stream]:
 
 
 def _is_there(stream: Stream) -> bool:
-    return (stream.type, stream.mark_type) != ("none", "none")
+    return (stream.type, stream.mark_type) != ("none", "none") or stream.refused is not None

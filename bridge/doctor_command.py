@@ -13,11 +13,11 @@ from bridge.terminal import Writer
 
 CODES: Final = """\
 exit codes:
-  0   nothing would lose data; what only hurts is named
-  1   something would lose data: see the lines that begin with LOSE
+  0   nothing would lose data; what only hurts, or is not known, is named
+  1   something would lose data: the lines that begin with LOSE (--json: level lose)
   2   usage
-  69  Redis cannot be had; the rest is judged
-  77  Redis refuses the credentials; the rest is judged
+  69  Redis cannot be had, itself a LOSE; the rest is judged, and may hold more of them
+  77  Redis refuses the credentials, itself a LOSE; the rest likewise
   78  configuration"""
 TERMINAL_SECONDS_MAX: Final = 10.0
 
@@ -52,5 +52,5 @@ def doctor(arguments: argparse.Namespace, settings: Config) -> int:
     out.lines(*found.lines(as_json=arguments.json))
     out.drain(TERMINAL_SECONDS_MAX)
     if found.refusal is not None:
-        raise found.refusal
+        raise Exit(found.code, "not all was judged: see what is said of redis")
     return found.code

@@ -11,6 +11,7 @@ from bridge import (
     doctor_host,
     doctor_keys,
     doctor_market,
+    doctor_nautilus,
     doctor_rights,
     doctor_server,
     endpoints,
@@ -18,7 +19,7 @@ from bridge import (
 )
 from bridge.cluster_client import nodes_of
 from bridge.core.contract import Names
-from bridge.doctor import Finding, Level, Reading
+from bridge.doctor import Finding, Level, Reading, judged
 from bridge.doctor_cluster import merged, worst
 from bridge.doctor_reading import read_all
 from bridge.endpoints import Cluster
@@ -64,6 +65,9 @@ class Examination:
             self._refuse(error)
         except (redis.RedisError, OSError) as error:
             self._refuse(refusal_of(error, self._url))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            said = f"it answers what no Redis does: {type(error).__name__}: {error}"
+            self._refuse(Exit(exits.UNAVAILABLE, f"{said}; name a Redis in --url"))
         else:
             self.findings += self._of_redis(reads, environ)
         finally:
@@ -101,9 +105,9 @@ class Examination:
             market_maxlen=maxlen,
             kinds=kinds,
         )
-        used = int(read.info.get("used_memory", 0))
-        yield doctor_rights.permissions(read)
-        of_disk = doctor_host.redis_disk(url, read.settings.get("dir", ""), used)
+        yield judged("permissions", doctor_rights.permissions, read)
+        used, folder = read.info.get("used_memory", ""), read.settings.get("dir", "")
+        of_disk = doctor_host.redis_disk(url, folder, int(used) if used.isdecimal() else 0)
         if of_disk is not None:
             yield of_disk
 
@@ -116,14 +120,15 @@ class Examination:
         read = merged([*reads.values()])
         yield from doctor_keys.keys(
             read,
+            now_ns=time.time_ns(),
             names=self._names,
             role=config.role,
             normal_words=config.control.normal_modes,
             limits=config.limits_in_force,
         )
         if config.redis.market_url is None:
-            yield doctor_keys.market(read, maxlen)
-        yield from doctor_keys.nautilus(
+            yield judged("market streams", doctor_keys.market, read, maxlen)
+        yield from doctor_nautilus.nautilus(
             read,
             now_ns=time.time_ns(),
             db=endpoints.parse(self._url).db,
@@ -150,7 +155,7 @@ class Examination:
     def lines(self, *, as_json: bool) -> Sequence[str]:
         """Return the report."""
         if as_json:
-            found = [each._asdict() for each in self.findings]
+            found = [each._asdict() | {"numbers": dict(each.numbers)} for each in self.findings]
             return [json.dumps({"code": self.code, "findings": found}, indent=2)]
         return [*_table(self.findings), _verdict(self.findings)]
 
@@ -158,7 +163,7 @@ class Examination:
 def _table(findings: Sequence[Finding]) -> Iterator[str]:
     width = max([len(each.name) for each in findings])
     columns = "{:<7}  {:<" + str(width) + "}  {}"
-    for level, name, what, remedy in findings:
+    for level, name, what, remedy, _ in findings:
         word = level.upper() if level is Level.LOSE else level.value
         yield columns.format(word, name, what)
         if remedy:

@@ -15,16 +15,15 @@ from typing import Final
 from bridge import endpoints
 from bridge.core.contract import Names
 from bridge.doctor import Finding, Level, size
-from bridge.doctor_keys import NodeConfig, section
+from bridge.doctor_nautilus import NodeConfig, section
 from bridge.settings import Config
 from bridge.target import Target
 
 PASSWORD: Final = re.compile(r"://[^/\s]*:[^/\s]+@")
 UNIT: Final = "nautilus-bridge@{role}.service"
 PROPERTIES: Final = (
-    "LoadState", "ActiveState", "Result", "ExecMainStatus", "NRestarts", "NeedDaemonReload",
-    "Type", "Restart", "RestartPreventExitStatus", "WatchdogUSec",
-    "TimeoutStopUSec",
+    "LoadState", "ActiveState", "UnitFileState", "Result", "ExecMainStatus", "NRestarts",
+    "NeedDaemonReload", "Restart", "RestartPreventExitStatus", "WatchdogUSec",
 )  # fmt: skip
 SYSTEMD: Final = Path("/run/systemd/system")
 SYSTEMCTL_SECONDS_MAX: Final = 5.0
@@ -129,11 +128,13 @@ def _journal(config: Config, folder: Folder) -> Finding:
     if folder.free_bytes is not None:
         wanted = max(0, config.journal.bytes_max - folder.used_bytes)
         what = f"{folder.path}: {size(folder.free_bytes)} free; the journal may take {size(wanted)}"
+        numbers = {"free_bytes": folder.free_bytes, "wanted_bytes": wanted}
         remedy = "make room, or lower journal.bytes_max: a disk that is full ends it (exit 74)"
         if folder.free_bytes < 2 * config.journal.segment_bytes:
-            return Finding(Level.LOSE, name, f"{what}: that is not two segments", remedy)
+            ends = f"{what}: that is not two segments"
+            return Finding(Level.LOSE, name, ends, remedy, numbers)
         if folder.free_bytes < wanted:
-            return Finding(Level.WARN, name, what, remedy)
+            return Finding(Level.WARN, name, what, remedy, numbers)
     return room(folder)
 
 
@@ -144,9 +145,10 @@ def room(folder: Folder) -> Finding:
         remedy = "run doctor as the user that the bridge runs as; chown it where that is the same"
         return Finding(Level.UNKNOWN, folder.name, what, remedy)
     what = f"{folder.path}: {size(folder.free_bytes)} free"
+    numbers = {"free_bytes": folder.free_bytes}
     if folder.free_bytes < FREE_BYTES_MIN:
-        return Finding(Level.WARN, folder.name, what, "make room")
-    return Finding(Level.OK, folder.name, what)
+        return Finding(Level.WARN, folder.name, what, "make room", numbers)
+    return Finding(Level.OK, folder.name, what, numbers=numbers)
 
 
 def redis_disk(url: str, directory: str, used_bytes: int) -> Finding | None:
@@ -158,7 +160,10 @@ def redis_disk(url: str, directory: str, used_bytes: int) -> Finding | None:
     folder = look("disk of Redis", Path(directory))
     if folder.free_bytes is not None and folder.free_bytes < 2 * used_bytes:
         what = f"{directory}: {size(folder.free_bytes)} free, for {size(used_bytes)} in memory"
-        return Finding(Level.WARN, folder.name, what, "make room: a rewrite takes it twice")
+        numbers = {"free_bytes": folder.free_bytes, "used_bytes": used_bytes}
+        return Finding(
+            Level.WARN, folder.name, what, "make room: a rewrite takes it twice", numbers
+        )
     return room(folder) if folder.is_writable else None
 
 
@@ -196,7 +201,12 @@ def unit(role: str, properties: Mapping[str, str] | None) -> Iterator[Finding]:
     if properties.get("Restart", "no") == "no":
         what = "nothing restarts it behind a crash"
         yield Finding(Level.WARN, "unit", what, f"{change} Restart=on-failure")
-    if properties.get("WatchdogUSec", "0") in ("0", "infinity"):
+    if (state := properties.get("UnitFileState")) != "enabled":
+        what = f"{name} is {state or 'not enabled'}: it does not start when the machine does"
+        yield Finding(Level.WARN, "unit", what, f"systemctl enable {name}")
+    # Of one that does not run systemd says infinity, whatever the unit has.
+    is_down = properties.get("ActiveState") in ("inactive", "failed")
+    if not is_down and properties.get("WatchdogUSec", "0") in ("0", "infinity"):
         what = "no watchdog: a hang is not noticed"
         yield Finding(Level.WARN, "unit", what, f"{change} WatchdogSec=10")
     yield _last_end(name, properties)
@@ -209,10 +219,10 @@ def _last_end(name: str, properties: Mapping[str, str]) -> Finding:
         code, result = properties.get("ExecMainStatus"), properties.get("Result")
         what = f"{name} has failed: {result}, exit {code}"
         return Finding(Level.WARN, "unit", what, f"ops/RUNBOOK.md, Exit {code}; {log}")
-    what = f"{name} is {state}, restarted {count} times"
-    return (
-        Finding(Level.OK, "unit", what) if count == "0" else Finding(Level.WARN, "unit", what, log)
-    )
+    what, numbers = f"{name} is {state}, restarts: {count}", {"restarts": int(count)}
+    if count == "0":
+        return Finding(Level.OK, "unit", what, numbers=numbers)
+    return Finding(Level.WARN, "unit", what, log, numbers)
 
 
 def node_configs(environ: Mapping[str, str], url: str) -> list[NodeConfig]:

@@ -10,7 +10,7 @@ import redis
 from bridge import doctor_keys, doctor_rights, doctor_server
 from bridge.cluster_client import nodes_of
 from bridge.core.contract import Names
-from bridge.doctor import Finding, Level, Reading
+from bridge.doctor import Finding, Level, Reading, judged
 from bridge.doctor_cluster import merged, worst
 from bridge.doctor_reading import read_all
 from bridge.exits import Exit
@@ -33,18 +33,20 @@ def examine(url: str, config: Config, names: Names) -> Iterator[Finding]:
         numbered = {f"node {number}": each for number, each in enumerate(found, start=1)}
         for finding in worst(numbered):
             yield finding._replace(name=f"market {finding.name}")
-        yield doctor_keys.market(merged(reads), config.market.maxlen)
+        maxlen = config.market.maxlen
+        yield judged("market streams", doctor_keys.market, merged(reads), maxlen)
     finally:
         client.close()
 
 
 def _of_server(read: Reading, config: Config) -> Iterator[Finding]:
     kinds = len(config.market.subscribe) + bool(config.market.bar_types)
-    yield doctor_server.version(read)
-    yield doctor_server.role(read)
-    yield doctor_server.memory(read, market_maxlen=config.market.maxlen, kinds=kinds)
-    yield doctor_server.latency(read)
-    yield doctor_rights.permissions(read)
+    yield judged("version", doctor_server.version, read)
+    yield judged("role", doctor_server.role, read)
+    maxlen = config.market.maxlen
+    yield judged("memory", doctor_server.memory, read, market_maxlen=maxlen, kinds=kinds)
+    yield judged("latency", doctor_server.latency, read)
+    yield judged("permissions", doctor_rights.permissions, read)
 
 
 def _away(refusal: Exit) -> Finding:

@@ -4,9 +4,11 @@ how long it keeps that."""
 import re
 import statistics
 from collections.abc import Iterator
+from math import inf
 from typing import Final
 
-from bridge.doctor import Finding, Level, Reading, size
+from bridge import hints
+from bridge.doctor import Finding, Level, Reading, Stream, judged, size
 from bridge.doctor_rights import is_refusal
 from bridge.embedded_redis import VERSION_MIN
 
@@ -19,6 +21,7 @@ ENTRY_BYTES: Final = 83
 ROUND_TRIP_NS_MAX: Final = 5_000_000
 STALL_NS_MAX: Final = 250_000_000
 SKEW_NS_MAX: Final = 500_000_000
+ASK: Final = "let the user call CONFIG: '+config|get'"
 
 
 def server(
@@ -29,16 +32,16 @@ def server(
 
     `market_maxlen` entries are kept of each market stream, and at least `kinds` of those there are.
     """
-    yield version(read)
-    yield role(read)
+    yield judged("version", version, read)
+    yield judged("role", role, read)
     if is_replaceable:
-        yield cut_off(read)
-    yield persistence(read, is_ours=is_ours)
-    yield eviction(read)
-    yield memory(read, market_maxlen=market_maxlen, kinds=kinds)
-    yield latency(read)
-    yield clock(read)
-    yield scripts(read)
+        yield judged("cut off", cut_off, read)
+    yield judged("persistence", persistence, read, is_ours=is_ours)
+    yield judged("eviction", eviction, read)
+    yield judged("memory", memory, read, market_maxlen=market_maxlen, kinds=kinds)
+    yield judged("latency", latency, read)
+    yield judged("clock", clock, read)
+    yield judged("scripts", scripts, read)
 
 
 def _unread(name: str) -> Finding:
@@ -77,7 +80,8 @@ def role(read: Reading) -> Finding:
     if (read.info.get("cluster_enabled"), replicas) == ("1", "0"):
         remedy = "give it one: a Cluster that lacks one primary stops all trading"
         return Finding(Level.WARN, "role", "a primary without a replica", remedy)
-    return Finding(Level.OK, "role", f"primary, {replicas} replicas, accepts writes")
+    what = f"primary, accepts writes; replicas: {replicas}"
+    return Finding(Level.OK, "role", what, numbers={"replicas": int(replicas)})
 
 
 def cut_off(read: Reading) -> Finding:
@@ -85,7 +89,7 @@ def cut_off(read: Reading) -> Finding:
     least, name = read.settings.get("min-replicas-to-write"), "cut off"
     if least is None:
         what = "whether a primary needs a replica to take writes cannot be asked"
-        return Finding(Level.UNKNOWN, name, what, "let the user call CONFIG: '+config|get'")
+        return Finding(Level.UNKNOWN, name, what, ASK)
     if least == "0":
         what = "a primary that others have replaced takes writes while it is cut off from them"
         remedy = "CONFIG SET min-replicas-to-write 1, and the same in redis.conf of each server"
@@ -108,15 +112,17 @@ def persistence(read: Reading, *, is_ours: bool) -> Finding:
         what = "the last rewrite of its append-only file failed"
         remedy = "see its log; is its disk full? The bridge waits for a rewrite behind a restart"
         return Finding(Level.WARN, name, what, remedy)
-    if has_aof and read.settings.get("appendfsync") == "no":
+    if has_aof and "appendfsync" not in read.settings:
+        what = "append-only file; how often it is synced cannot be asked"
+        return Finding(Level.UNKNOWN, name, what, ASK)
+    if has_aof and read.settings["appendfsync"] == "no":
         what = "append-only file, fsync left to the kernel: a power cut costs half a minute"
         return Finding(Level.WARN, name, what, "CONFIG SET appendfsync everysec")
     if has_aof:
-        how = read.settings.get("appendfsync", "by its own setting")
-        return Finding(Level.OK, name, f"append-only file, fsync {how}")
+        return Finding(Level.OK, name, f"append-only file, fsync {read.settings['appendfsync']}")
     if saves is None:
         what = "no append-only file; whether it takes snapshots cannot be asked"
-        return Finding(Level.UNKNOWN, name, what, "let the user call CONFIG: '+config|get'")
+        return Finding(Level.UNKNOWN, name, what, ASK)
     keep = "CONFIG SET appendonly yes, and appendonly yes in redis.conf"
     if not saves:
         what = "none: a restart forgets flags, halts and limits, and all that the journal has not"
@@ -152,37 +158,62 @@ def memory(read: Reading, *, market_maxlen: int, kinds: int) -> Finding:
     if not limit:
         limit = int(read.info.get("total_system_memory", 0))
         bound = f"no maxmemory, the machine has {size(limit)}"
+    if not limit:
+        what = f"{size(used)} used; how much there is cannot be told"
+        return Finding(Level.UNKNOWN, "memory", what, "set maxmemory", {"used_bytes": used})
     market = [max(0, market_maxlen - s.length) * s.entry_bytes for s in read.market_streams]
     least = kinds * market_maxlen * ENTRY_BYTES
     room = limit - used - sum(market)
-    daily = sum([each.bytes_per_day(read.now_ms) for each in read.exec_streams.values()])
-    what = f"{size(used)} used; {bound}; the execution streams grow by {size(daily)} a day"
-    remedy = "raise maxmemory, trim (python -m bridge trim), or lower market.maxlen"
-    if not limit:
-        return Finding(Level.UNKNOWN, "memory", f"{size(used)} used", "see what its machine has")
+    daily = _daily_bytes(read)
+    days = room / daily if daily else inf
+    grows = "how fast the execution streams grow is not known yet"
+    if daily is not None:
+        grows = f"the execution streams grow by {size(daily)} a day"
+    what = f"{size(used)} used; {bound}; {grows}"
+    known = {"growth_bytes_per_day": daily, "days_left": days if days < inf else None}
+    numbers: dict[str, float] = {"used_bytes": used, "limit_bytes": limit, "room_bytes": room}
+    numbers |= {name: number for name, number in known.items() if number is not None}
+    ends = ""
     if used >= FULL_SHARE * limit:
-        return Finding(Level.LOSE, "memory", f"{what}: it is full, then it refuses writes", remedy)
-    if room <= 0:
-        ends = f"{what}: it is full before the market streams hold {market_maxlen} entries each"
-        return Finding(Level.LOSE, "memory", ends, remedy)
-    if limit < least:
-        ends = f"{what}: {size(least)} is what one market stream of each kind may take"
-        return Finding(Level.LOSE, "memory", ends, remedy)
-    days = room / daily if daily else float("inf")
-    if days < DAYS_WARN:
-        level = Level.LOSE if days < DAYS_LOSE else Level.WARN
-        return Finding(level, "memory", f"{what}: full in {days:.1f} days", remedy)
-    return Finding(Level.OK, "memory", what)
+        ends = "it is full, then it refuses writes"
+    elif room <= 0:
+        ends = f"it is full before the market streams hold {market_maxlen} entries each"
+    elif limit < least:
+        ends = f"{size(least)} is what one market stream of each kind may take"
+    if ends or days < DAYS_WARN:
+        level = Level.LOSE if ends or days < DAYS_LOSE else Level.WARN
+        trim = hints.command("trim --older-than 1h")
+        remedy = f"raise it (CONFIG SET maxmemory), {trim}, or lower market.maxlen"
+        return Finding(
+            level, "memory", f"{what}: {ends or f'full in {days:.1f} days'}", remedy, numbers
+        )
+    if any(each.length and each.size_bytes is None for each in _streams(read)):
+        remedy = "let the user call MEMORY USAGE: '+memory|usage'"
+        return Finding(Level.UNKNOWN, "memory", what, remedy, numbers)
+    return read.unseen("memory", what) or Finding(Level.OK, "memory", what, numbers=numbers)
+
+
+def _daily_bytes(read: Reading) -> float | None:
+    """Return how fast the execution streams grow together; None: not one of them tells."""
+    held = [each for each in read.exec_streams.values() if each.length]
+    known = [daily for each in held if (daily := each.bytes_per_day(read.now_ms)) is not None]
+    return sum(known) if known else None
+
+
+def _streams(read: Reading) -> Iterator[Stream]:
+    yield from read.exec_streams.values()
+    yield from read.market_streams
 
 
 def latency(read: Reading) -> Finding:
     """Judge how long an answer takes."""
     usual, worst = statistics.median(read.round_trips_ns), max(read.round_trips_ns)
     what = f"{usual / 1e6:.2f} ms usually, {worst / 1e6:.2f} ms at worst, of a PING"
+    numbers = {"median_ms": usual / 1e6, "max_ms": worst / 1e6}
     if usual > ROUND_TRIP_NS_MAX or worst > STALL_NS_MAX:
         remedy = "run Redis nearer, or see what stalls it: SLOWLOG GET, LATENCY DOCTOR"
-        return Finding(Level.WARN, "latency", what, remedy)
-    return Finding(Level.OK, "latency", what)
+        return Finding(Level.WARN, "latency", what, remedy, numbers)
+    return Finding(Level.OK, "latency", what, numbers=numbers)
 
 
 def clock(read: Reading) -> Finding:
@@ -190,9 +221,10 @@ def clock(read: Reading) -> Finding:
     if read.skew_ns is None:
         return Finding(Level.UNKNOWN, "clock", "TIME is refused", "let the user call TIME: +time")
     what = f"Redis's is {read.skew_ns / 1e9:+.3f} s against this machine's"
+    numbers = {"skew_seconds": read.skew_ns / 1e9}
     if abs(read.skew_ns) > SKEW_NS_MAX:
-        return Finding(Level.WARN, "clock", what, "set both by NTP: chronyc tracking")
-    return Finding(Level.OK, "clock", what)
+        return Finding(Level.WARN, "clock", what, "set both by NTP: chronyc tracking", numbers)
+    return Finding(Level.OK, "clock", what, numbers=numbers)
 
 
 def scripts(read: Reading) -> Finding:

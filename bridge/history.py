@@ -13,6 +13,7 @@ from typing import Final
 import hiredis
 import structlog
 
+from bridge import hints
 from bridge.journal_directory import segment_paths
 from bridge.open_segment import TRAILER_BYTES_MAX
 from bridge.reading import Item
@@ -203,7 +204,7 @@ class JournalHistory:
                 "journal.damaged",
                 path=str(path),
                 problem=problem,
-                remedy="see `python -m bridge journal`",
+                remedy=f"see `{hints.command('journal')}`",
             )
 
 

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import structlog
 
-from bridge import exits, journal_directory, recovery
+from bridge import exits, hints, journal_directory, recovery
 from bridge.core.contract import EXEC_KINDS
 from bridge.core.lanes import CannotRecord
 from bridge.exits import Exit
@@ -449,10 +449,10 @@ class Journal:
 
 def damage(error: Damaged) -> str:
     """Return what to say of a damaged journal, and the command that repairs it."""
+    listing = hints.command(f"journal --directory {error.path.parent}")
     return (
-        f"journal.directory: {error}; see what is whole with `python -m bridge journal --directory "
-        f"{error.path.parent}`, cut the damage out with `python -m bridge journal --directory "
-        f"{error.path.parent} --repair`"
+        f"journal.directory: {error}; see what is whole with `{listing}`, cut the damage out with "
+        f"`{listing} --repair`"
     )
 
 

@@ -135,7 +135,7 @@ class MarketShipper:
         kinds = {error.kind for _, error in errors}
         if kinds & PASSING:
             self._pause()
-        if any([error.is_elsewhere for _, error in errors]):
+        if any(error.is_elsewhere for _, error in errors):
             self.link.drop()  # the name may lead to the new primary by now
 
     def _flag(self, stream: str, error: ReplyError) -> None:

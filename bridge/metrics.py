@@ -176,7 +176,7 @@ class Metrics:
             "handler_errors", "Registered fill and order handlers that raised."
         )
         self.exec_holes = self._counter(
-            "exec_holes", "Numbers bridged because neither journal nor memory held them any more."
+            "exec_holes", "Numbers skipped because neither journal nor memory held them any more."
         )
         self.events_repeated = self._counter(
             "events_repeated", "Fills and ends of orders reported again, and not kept twice."

@@ -23,7 +23,7 @@ from bridge.core.notices import Kind, Memory
 from bridge.exits import Exit
 from bridge.log import mask_urls
 from bridge.metrics import Metrics
-from bridge.notify_channel import Channel, Notice, Outbox
+from bridge.notify_channel import TYPES, Channel, Notice, Outbox
 from bridge.notify_words import Run
 from bridge.settings import Config
 
@@ -53,7 +53,8 @@ class Notifier:
         self._memory_name = memory
         self._memory = Memory.of(self._kept(memory))
         self._run = Run(began_ns=time.time_ns())
-        self._has_started = False
+        self._before: Run | None = None
+        self._has_started = self._is_up = False
         began_ns = self._run.began_ns
         self._summary_ns = min(self._memory.summary_ns or began_ns, began_ns)
         self._memory.summary_ns = self._summary_ns
@@ -64,11 +65,23 @@ class Notifier:
         ]
         self._desk = Outbox("bridge.notify", self._admit, self._drop) if self._channels else None
 
-    def tell(self, kind: Kind, text: str | Callable[[], str]) -> None:
-        """Have it sent; a text that takes time to make is made by the thread that sends."""
+    def tell(
+        self,
+        kind: Kind,
+        text: str | Callable[[], str],
+        *,
+        trouble: str | None = None,
+        as_: tuple[str, str] | None = None,
+    ) -> None:
+        """Have it sent; a text that takes time to make is made by the thread that sends.
+
+        `trouble`: what it tells of; the same again is not sent before its end was, and that,
+        empty, is sent beyond the limit. `as_`: another title and type than those of the kind.
+        """
         if self._desk is not None and kind in self._settings.kinds:
-            title = f"{self._where}: {kind}"
-            self._desk.put(Notice(kind, title, text, time.time_ns()))
+            word, type_ = as_ or (kind, TYPES[kind])
+            title = f"{self._where}: {word}"
+            self._desk.put(Notice(kind, title, text, time.time_ns(), type_, trouble))
 
     def tick(self, summary: Callable[[], str]) -> None:
         """Have the daily summary sent when it is time to. To be called every second or so."""
@@ -88,20 +101,27 @@ class Notifier:
         else:
             self.end(exits.DONE)
 
-    def start(self, halt: Halt | None) -> None:
-        """Tell of the start, how the run before ended, and of a halt that holds.
-
-        To be called when the folder is ours.
-        """
-        before = Run.of(self._kept(RUN))
+    def start(self) -> None:
+        """Keep that a run has begun, which may be killed. To be called when the folder is ours."""
+        self._before = Run.of(self._kept(RUN))
         self._has_started = True
         self._keep(RUN, self._run._asdict())
-        self.tell("restart", notify_words.start(before, halt))
+
+    def up(self, halt: Callable[[], Halt | None]) -> None:
+        """Tell that it is up, how the run before ended, and of a halt that holds.
+
+        Only the first call counts.
+        """
+        if not self._is_up:
+            self._is_up = True
+            said = notify_words.start(self._before, halt())
+            self.tell("restart", said, trouble="", as_=("up", "info"))
 
     def end(self, code: int, reason: str = "") -> None:
         """Keep how the run ended, tell of it unless it was asked to, and send what is left.
 
-        Takes up to CLOSE_SECONDS_MAX. Only the first call counts.
+        What ends as the run before did is not told again, unless one was up in between. Takes up
+        to CLOSE_SECONDS_MAX. Only the first call counts.
         """
         if self._closing.is_set():
             return
@@ -110,9 +130,17 @@ class Notifier:
         if self._has_started:
             self._keep(RUN, self._run._asdict())
         if code != exits.DONE:
-            self.tell("restart", f"ended with exit code {code}: {reason}")
+            self._tell_failure(code, reason)
         self._closing.set()  # from now on each is tried once more, at once
         self.drain(CLOSE_SECONDS_MAX)
+
+    def _tell_failure(self, code: int, reason: str) -> None:
+        text = trouble = notify_words.failure(code, reason)
+        if not self._is_up and self._before is not None and not self._before.ended_ns:
+            text += f"\n{notify_words.end_of(self._before)}"
+        stays = code in notify_words.STAYS_DOWN
+        as_ = ("down", "failure") if stays else None
+        self.tell("restart", text, trouble=trouble, as_=as_)
 
     def drain(self, seconds_max: float) -> None:
         """Wait until all was sent or given up, or for so long."""
@@ -126,10 +154,13 @@ class Notifier:
 
     def _admit(self, notice: Notice) -> None:
         """Send it to all URLs, if there were not too many of its kind."""
-        left_out = self._memory.admit(notice.kind, notice.at_ns, self._settings.per_hour_max)
+        kind, at_ns, trouble = notice.kind, notice.at_ns, notice.trouble
+        if self._memory.knows(kind, trouble):
+            return
+        left_out = self._memory.admit(kind, at_ns, self._settings.per_hour_max, trouble)
         self._keep(self._memory_name, self._memory.as_dict())
         if left_out is None:
-            self.metrics.notices_dropped[notice.kind].inc()
+            self.metrics.notices_dropped[kind].inc()
             return
         text = notice.text if isinstance(notice.text, str) else _made(notice.text)
         if len(text) > TEXT_MAX:
@@ -159,7 +190,7 @@ class Notifier:
             return None
         try:
             return json.loads((self._state / name).read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
 

@@ -36,6 +36,7 @@ TYPES: Final[dict[Kind, str]] = {
     "halt": "warning",
     "breach": "failure",
     "gap": "failure",
+    "link": "failure",
     "restart": "warning",
     "audit": "failure",
     "summary": "info",
@@ -43,12 +44,17 @@ TYPES: Final[dict[Kind, str]] = {
 
 
 class Notice(NamedTuple):
-    """A message. `text` may be made only when it is sent, off the thread that tells."""
+    """A message. `text` may be made only when it is sent, off the thread that tells.
+
+    `trouble`: what it tells of, empty: of the end of that; None where a kind has no such end.
+    """
 
     kind: Kind
     title: str
     text: str | Callable[[], str]
     at_ns: int
+    type: str
+    trouble: str | None = None
 
 
 class Outbox:
@@ -116,6 +122,7 @@ class Channel:
         self._closing = closing
         self._secrets = [part for part in _parts(url) if len(part) >= SECRET_LENGTH_MIN]
         self._service = service(number, url)
+        self._attempt: threading.Thread | None = None
         self.outbox = Outbox(f"bridge.notify.{number}", self._send, self._drop)
 
     def _send(self, notice: Notice) -> None:
@@ -126,7 +133,7 @@ class Channel:
         )
         while True:
             is_last = self._closing.is_set()
-            problem = self._refusal(notice)
+            problem = self.refusal(notice.title, str(notice.text), notice.type)
             if problem is None:
                 self._metrics.notices_sent[notice.kind].inc()
                 return
@@ -138,16 +145,21 @@ class Channel:
             log.warning("notify.refused", kind=notice.kind, url=self.name, problem=problem)
             self._closing.wait(pause)
 
-    def _refusal(self, notice: Notice) -> str | None:
-        """Send once; return why it was not taken, None when it was."""
+    def refusal(self, title: str, text: str, type_: str) -> str | None:
+        """Send once; return why it was not taken, None when it was.
+
+        While an attempt that was left behind goes on, there is no other: each has a socket.
+        """
+        if self._attempt is not None and self._attempt.is_alive():
+            return "the attempt before still hangs"
         problems = [f"no answer within {SEND_SECONDS_MAX:g} s"]
 
         def attempt() -> None:
             try:
                 said = self._service.notify(
-                    body=notice.text,
-                    title=notice.title,
-                    notify_type=TYPES[notice.kind],
+                    body=text,
+                    title=title,
+                    notify_type=type_,
                     body_format="text",
                 )
                 refused = [entry.message for entry in said.logs()] or ["it was not taken"]
@@ -156,9 +168,10 @@ class Channel:
                 problems[:] = [f"{type(error).__name__}: {error}"]
 
         # A thread that can be left behind: this one has more to send.
-        thread = threading.Thread(target=attempt, name="bridge.notify.attempt", daemon=True)
-        thread.start()
-        thread.join(SEND_SECONDS_MAX)
+        name = "bridge.notify.attempt"
+        self._attempt = threading.Thread(target=attempt, name=name, daemon=True)
+        self._attempt.start()
+        self._attempt.join(SEND_SECONDS_MAX)
         found = "".join(problems)
         return self._masked(found) if found else None
 

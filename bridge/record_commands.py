@@ -68,7 +68,10 @@ def archive(arguments: argparse.Namespace, settings: Config) -> int:
     if arguments.url:
         known = archive_segments.begun(places.archive)
         heads += archive_command.published(places.url, places.heads, known.archive)
-    return _print(*archive_command.report(places.archive, heads, as_json=arguments.json))
+    found = archive_command.report(
+        places.archive, heads, stream=places.heads, as_json=arguments.json
+    )
+    return _print(*found)
 
 
 def audit(arguments: argparse.Namespace, settings: Config) -> int:

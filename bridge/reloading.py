@@ -25,8 +25,14 @@ def reread(was: Config, read: Callable[[], Config]) -> Config:
     except ConfigError as error:
         log.error("reload.refused", problems=error.problems, effect="all stays as it was")
         return was
+    if wanted.role != was.role:  # an empty or truncated file is the demo's
+        problem = f"role: it is {wanted.role}, and this process runs as {was.role}"
+        log.error("reload.refused", problems=[problem], effect="all stays as it was")
+        return was
     now = merged(was, wanted)
     log.info("reload.done", changed=_differences(was, now))
+    if loosened := [name for name, value in now.limits if value > getattr(was.limits, name)]:
+        log.warning("reload.loosened", limits=loosened)
     if waiting := _differences(now, wanted):
         log.warning("reload.needs_restart", settings=waiting)
     return now
@@ -36,10 +42,17 @@ def merged(was: Config, wanted: Config) -> Config:
     """Return `was` with those settings of `wanted` that take effect at once: `limits`, `log.level`
     and LIVE_CONTROL."""
     control = {name: getattr(wanted.control, name) for name in LIVE_CONTROL}
+    limits = {
+        name: getattr(section, name)
+        for section in (was.limits, wanted.limits)
+        for name in section.model_fields_set
+    }
     return was.model_copy(
         update={
             "control": was.control.model_copy(update=control),
-            "limits": wanted.limits,  # as a whole: the demo asks which of them were given
+            # Those alone that were given, which the demo asks for. One that is no longer set keeps
+            # its value: a file that was cut must not loosen it.
+            "limits": type(was.limits).model_validate(limits),
             "log": was.log.model_copy(update={"level": wanted.log.level}),
         }
     )

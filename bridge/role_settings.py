@@ -87,7 +87,9 @@ class NodeSettings(Section):
         pattern=DOTTED,
     )  # fmt: skip
 
-    _unset = field_validator("trader_id", "data", "exec_client", mode="before")(empty_is_unset)
+    _unset = field_validator(
+        "trader_id", "data", "exec_client", "purge_closed_minutes", mode="before"
+    )(empty_is_unset)
     _distinct = field_validator("venues", "symbols")(no_repetition)
 
     start_timeout_seconds: float = setting(
@@ -96,6 +98,11 @@ class NodeSettings(Section):
     stop_timeout_seconds: float = setting(
         2.0, "seconds", "How long the node waits for the last events on stop.", ge=0, le=300
     )
+    purge_closed_minutes: int | None = setting(
+        None, "minutes", "So long orders that have ended stay in the cache of a sandbox's node;"
+        " unset: 5, 0: for ever, and memory grows. At a real venue they always stay.",
+        ge=0, le=525_600,
+    )  # fmt: skip
     log_level: Literal["OFF", "DEBUG", "INFO", "WARNING", "ERROR"] = setting(
         "ERROR", "", "What Nautilus itself logs, to stdout."
     )

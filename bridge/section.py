@@ -1,6 +1,8 @@
 """What a section of settings is made of: its base class, its fields, the forms of its values."""
 
+import re
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 
@@ -21,6 +23,17 @@ def safe_url(url: str) -> str:
     if "://" not in url and "@" in url:
         return f"{MASK}@{url.rpartition('@')[2]}"
     return mask_urls(url)
+
+
+def with_password(url: str, password: str) -> str | None:
+    """Return a Redis URL with a password, percent-encoded; None when it holds one already."""
+    scheme, _, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user = authority.rpartition("@")[0]
+    if ":" in user or re.search(r"[?&]password=", rest):
+        return None
+    where = rest.removeprefix(f"{user}@") if "@" in authority else rest
+    return f"{scheme}://{user}:{quote(password, safe='')}@{where}"
 
 
 def check_redis_url(url: str) -> str:

@@ -5,16 +5,14 @@ and it is older than asked for.
 """
 
 import contextlib
-import itertools
 import time
-from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import redis
 
 from bridge import archive_segments, exits
 from bridge.archive_tally import id_key
-from bridge.cluster_client import node_of
 from bridge.core.contract import EXEC_KINDS
 from bridge.exits import Exit
 from bridge.ledger_view import LedgerView
@@ -24,8 +22,30 @@ from bridge.reading import Place, digest_of
 
 START: Final = "0-0"
 PAGE_ENTRIES: Final = 1_000
-# A stream is looked at again when somebody writes to it meanwhile.
+# A stream is looked at again when what was seen has changed meanwhile.
 LOOKS_MAX: Final = 1_000
+
+# KEYS stream; ARGV a bound, the digest of the look that it comes from (empty: look), ids ...
+# -> of a look its digest, what stands at the ids, and of each group its name, the last id it was
+# given, the oldest one it has not acknowledged; else how many entries below the bound were removed,
+# nil when the look is another one by now. A script, not MULTI: a Redis that is full queues nothing.
+LOOK: Final = """
+local stream, entries, groups = KEYS[1], {}, {}
+local kind = redis.call('TYPE', stream)['ok']
+if kind ~= 'none' and kind ~= 'stream' then
+  return redis.error_reply('WRONGTYPE ' .. stream .. ' is a ' .. kind .. ', no stream')
+end
+for i = 3, #ARGV do entries[i - 2] = redis.call('XRANGE', stream, ARGV[i], ARGV[i]) end
+for _, flat in ipairs(kind == 'stream' and redis.call('XINFO', 'GROUPS', stream) or {}) do
+  local group = {}
+  for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
+  local oldest = redis.call('XPENDING', stream, group['name'])[2]
+  groups[#groups + 1] = {group['name'], group['last-delivered-id'], oldest or ''}
+end
+local digest = redis.sha1hex(cmsgpack.pack({entries, groups}))
+if ARGV[2] == '' then return {digest, entries, groups} end
+return digest == ARGV[2] and redis.call('XTRIM', stream, 'MINID', '=', ARGV[1])
+"""
 
 
 class Bound(NamedTuple):
@@ -51,7 +71,8 @@ def trim(places: Places, *, older_seconds: float, is_rehearsal: bool) -> tuple[l
         )
     readers = {name: _places_of(name, places) for name in kept}
     client = raw_client_of(places.url)
-    oldest = Bound(f"{max(0, int((time.time() - older_seconds) * 1000))}-0", "--older-than")
+    why = f"younger than {_span(older_seconds)}, see --older-than"
+    oldest = Bound(f"{max(0, int((time.time() - older_seconds) * 1000))}-0", why)
     lines, code = [], exits.DONE
     done = "would be removed" if is_rehearsal else "removed"
     try:
@@ -74,6 +95,15 @@ def trim(places: Places, *, older_seconds: float, is_rehearsal: bool) -> tuple[l
         client.close()
 
 
+def _span(seconds: float) -> str:
+    """Return a time in the largest unit of --older-than that it is a whole number of."""
+    units = {"d": 86_400, "h": 3600, "m": 60}
+    for unit, size in units.items():
+        if seconds >= size and not seconds % size:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
+
+
 def _places_of(name: str, places: Places) -> dict[str, Place]:
     if name == "archive":
         return dict(archive_segments.cursors(places.archive).places)
@@ -89,48 +119,43 @@ def _trim(
     *,
     is_rehearsal: bool,
 ) -> tuple[int, Bound]:
-    """Remove what may go of one stream, in one step with the look at it; return how many that were.
-
-    Raises redis.RedisError.
+    """Remove what may go of one stream, unless what was seen of it has changed; return how many
+    that were. Raises redis.RedisError.
     """
-    with node_of(client, key).pipeline() as pipe:
-        for _ in range(LOOKS_MAX):
-            try:
-                pipe.watch(key)  # type: ignore[no-untyped-call]
-                bound = min([oldest, *_bounds(pipe, key, readers)], key=lambda b: id_key(b.id))
-                if id_key(bound.id) == id_key(START):
-                    return 0, bound
-                if is_rehearsal:
-                    return _count_below(pipe, key, bound.id), bound
-                pipe.multi()
-                pipe.execute_command("XTRIM", key, "MINID", "=", bound.id)  # type: ignore[no-untyped-call]
-                return int(pipe.execute()[0]), bound
-            except redis.WatchError:
-                continue
+    ids = [place.id for place in readers.values() if place is not None]
+    for _ in range(LOOKS_MAX):
+        digest, entries, groups = asked(client, "EVAL", LOOK, 1, key, "", "", *ids)
+        found = dict(zip(ids, entries, strict=True))
+        bound = min([oldest, *_bounds(readers, found, groups)], key=lambda b: id_key(b.id))
+        if id_key(bound.id) == id_key(START):
+            return 0, bound
+        if is_rehearsal:
+            return _count_below(client, key, bound.id), bound
+        count = asked(client, "EVAL", LOOK, 1, key, bound.id, digest, *ids)
+        if count is not None:
+            return count, bound
     return 0, Bound(START, "it never stands still: try again")
 
 
-def _bounds(client: redis.Redis, key: str, readers: Mapping[str, Place | None]) -> Iterator[Bound]:
-    """Yield how far each of those who read a stream lets it be trimmed."""
+def _bounds(
+    readers: Mapping[str, Place | None], found: Mapping[str, Any], groups: Iterable[Sequence[bytes]]
+) -> Iterator[Bound]:
+    """Yield how far each of those who read a stream lets it be trimmed; `found` is what stands at
+    the readers' places."""
     for name, place in readers.items():
-        if place is not None and _stands(client, key, place):
+        if place is not None and _stands(found[place.id], place):
             yield Bound(place.id, f"the {name}")
         else:
             yield Bound(START, f"the {name}, which has to read it from its start")
-    if not asked(client, "EXISTS", key):
-        return
-    for flat in asked(client, "XINFO", "GROUPS", key):
-        group = dict(itertools.batched(flat, 2))
-        name = group[b"name"].decode(errors="replace")
-        yield Bound(group[b"last-delivered-id"].decode(), f"the group {name}")
-        _, oldest, *_ = asked(client, "XPENDING", key, group[b"name"])
+    for group, given, oldest in groups:
+        who = f"the group {group.decode(errors='replace')}"
+        yield Bound(given.decode(), who)
         if oldest:
-            yield Bound(oldest.decode(), f"the group {name}, which has not acknowledged it")
+            yield Bound(oldest.decode(), f"{who}, which has not acknowledged it")
 
 
-def _stands(client: redis.Redis, key: str, place: Place) -> bool:
+def _stands(found: Any, place: Place) -> bool:
     """Return whether a reader's place still holds; if not, it is about to read from the start."""
-    found = asked(client, "XRANGE", key, place.id, place.id)
     return bool(found) and digest_of(found[0][1]) == place.digest
 
 

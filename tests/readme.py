@@ -13,6 +13,7 @@ from bridge import config
 from bridge.core import contract
 from bridge.core.contract import STREAMS, TAIL, FieldType, Stream
 from bridge.metrics import Metrics
+from tests.bench import sizes
 from tests.chaos import report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,6 +132,7 @@ def _metrics() -> Iterator[str]:
 TABLES: dict[str, Callable[[], str]] = {
     "chaos": report.bridge_table,
     "naive": report.naive_table,
+    "sizes": sizes.tables,
     "streams": streams,
     "words": words,
     "examples": examples,

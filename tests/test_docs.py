@@ -1,10 +1,14 @@
 """README and CHANGELOG say what the code does: their tables, examples, messages and versions."""
 
+import http.server
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -15,6 +19,7 @@ import pytest
 from bridge import config, exits
 from bridge.core import contract
 from tests import readme
+from tests.ops.monitoring import DASHBOARDS, promtool_or_skip
 from tests.readme import README, ROOT
 from tests.servers import RedisServer
 
@@ -128,6 +133,52 @@ def test_the_example_settings_are_usable(tmp_path: Path) -> None:
     path.write_text(block("toml"))
 
     assert config.load(path, environ={}).market.maxlen == 50_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_the_rules_are_taken_as_written(tmp_path: Path) -> None:
+    """Where the README copies them Prometheus finds the rules, and takes the configuration."""
+    promtool, folder = promtool_or_skip(), tmp_path / "prometheus"
+    copy = block("sh", "sudo install -D -m 644 -t /etc/prometheus").replace("sudo ", "")
+    copy = copy.replace("/etc/prometheus", str(folder))
+    subprocess.run(["sh", "-e"], cwd=ROOT, input=copy, text=True, check=True)
+    (folder / "prometheus.yml").write_text(block("yaml", "rule_files:"))
+
+    words = [promtool, "check", "config", folder / "prometheus.yml"]
+    done = subprocess.run(words, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "2 rule files found" in done.stdout
+
+
+def test_the_dashboards_are_handed_over_as_written() -> None:
+    """Each file is put where Grafana takes dashboards, whole, and replaces an older one."""
+    if not all(map(shutil.which, ("jq", "curl"))):
+        pytest.skip("no jq or no curl")
+    bodies: list[dict] = []
+
+    class Grafana(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            size = int(self.headers["Content-Length"])
+            bodies.append({"path": self.path} | json.loads(self.rfile.read(size)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Grafana) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        commands = block("sh", "export GRAFANA").replace("3000", str(server.server_port))
+        subprocess.run(["sh", "-e"], cwd=ROOT, input=commands, text=True, timeout=30)
+        server.shutdown()
+        thread.join()
+
+    dashboards = [json.loads(path.read_text()) for path in sorted(DASHBOARDS)]
+    assert [body["dashboard"] for body in bodies] == dashboards
+    assert {(body["path"], body["overwrite"]) for body in bodies} == {("/api/dashboards/db", True)}
 
 
 def test_the_versions_are_those_in_force() -> None:

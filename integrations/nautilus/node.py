@@ -28,9 +28,10 @@ from integrations.nautilus.feed import feed_of
 from integrations.nautilus.guard import Guard
 from integrations.nautilus.halt import Sweep
 from integrations.nautilus.loading import load_strategy
-from integrations.nautilus.node_config import node_config
+from integrations.nautilus.node_config import kept_minutes, node_config
 from integrations.nautilus.prices import marks
 from integrations.nautilus.progress import Progress
+from integrations.nautilus.purge import Purge
 from integrations.nautilus.roles import Plan, plan_of
 from integrations.nautilus.tap import Tap
 
@@ -84,6 +85,7 @@ class NodeSource:
     ) -> None:
         self.on_breach: Callable[[str], None] = _nothing
         self.symbols = plan.symbols
+        kept = kept_minutes(config)
         self._config = config
         self._plan = plan
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -123,6 +125,7 @@ class NodeSource:
             directory=config.state_directory,
             on_breach=lambda reason: self.on_breach(reason),
         )
+        self.purge = Purge(kernel, self.guard, kept)
         # The first to be started, behind the reconciliation and in front of every strategy.
         self.node.trader.add_actor(_Opening(self.guard))
         self.node.trader.add_actor(feed_of(config.market))
@@ -141,6 +144,7 @@ class NodeSource:
             return
         self._run = asyncio.create_task(self.node.run_async(), name="node")
         watch: asyncio.Task[None] | None = None
+        purge = asyncio.create_task(self._purge_when_started(), name="purge")
         try:
             seconds = self._config.node.start_timeout_seconds
             deadline = asyncio.get_running_loop().time() + seconds
@@ -159,6 +163,7 @@ class NodeSource:
                 raise Exit(RESTART, f"the Nautilus node stopped by itself; {why}")
         finally:
             self._failure.cancel()
+            purge.cancel()
             if watch is not None:
                 watch.cancel()
 
@@ -239,6 +244,10 @@ class NodeSource:
             self.tap.routes.check(self.node.cache.instruments())
         except Refused as error:
             raise Exit(CONFIGURATION, str(error)) from None
+
+    async def _purge_when_started(self) -> None:
+        await self._started.wait()
+        await self.purge.run()
 
     async def _await_start(self, deadline: float) -> None:
         """Nautilus says nothing when a client does not connect: it just does not start."""

@@ -18,6 +18,16 @@ from bridge.settings import Config
 from integrations.nautilus.roles import Plan
 
 UNLIMITED: Final = "10000/00:00:01"
+# How long what has ended stays in a sandbox's cache, unless set.
+KEPT_MINUTES: Final = 5
+
+
+def kept_minutes(config: Config) -> int:
+    """Return for how many minutes closed orders stay in the cache, 0 for ever."""
+    given = config.node.purge_closed_minutes
+    if not config.is_simulated:
+        return 0  # a venue may report each of them again, and fill it
+    return KEPT_MINUTES if given is None else given
 
 
 def node_config(config: Config, plan: Plan) -> TradingNodeConfig:

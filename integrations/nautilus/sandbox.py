@@ -47,6 +47,7 @@ class QuoteSandboxClient(SandboxExecutionClient):
             super().__init__(**parts)
         finally:
             execution.SimulatedExchange = SimulatedExchange
+        # Those that were ended here, until the engine knows it.
         self._forgotten: set[ClientOrderId] = set()
 
     def on_data(self, data: Data) -> None:
@@ -77,6 +78,8 @@ class QuoteSandboxClient(SandboxExecutionClient):
         if order is None or not self._is_forgotten(order):
             super().cancel_order(command)
             return
+        known = [self._cache.order(order_id) for order_id in self._forgotten]
+        self._forgotten = {each.client_order_id for each in known if each and not each.is_closed}
         self._forgotten.add(order.client_order_id)
         self.generate_order_canceled(
             order.strategy_id,

@@ -33,13 +33,17 @@ class TradingMetrics:
         kernel.msgbus.subscribe("events.order.*", self._on_order)
 
     def look(self) -> None:
-        """Set the gauges."""
+        """Set the gauges. A quote that is subscribed and never came is as old as the run."""
         cache = self._kernel.cache
         self._metrics.positions_open.set(cache.positions_open_count())
-        quotes = [cache.quote_tick(each) for each in cache.instrument_ids()]
+        now_ns = self._kernel.clock.timestamp_ns()
+        began_ns = self._kernel.ts_started or now_ns
+        wanted = self._kernel.data_engine.subscribed_quote_ticks()
+        quotes = [cache.quote_tick(each) for each in {*cache.instrument_ids(), *wanted}]
         times = [quote.ts_init for quote in quotes if quote is not None]
+        times += [began_ns for each in wanted if cache.quote_tick(each) is None]
         if times:
-            self._metrics.quote_age.set((self._kernel.clock.timestamp_ns() - min(times)) / 1e9)
+            self._metrics.quote_age.set((now_ns - min(times)) / 1e9)
 
     def _on_order(self, event: OrderEvent) -> None:
         try:

@@ -25,6 +25,7 @@ from bridge.exits import UNAVAILABLE
 from tests.bench.accept import accept_seconds
 from tests.bench.backtest import backtest, legacy
 from tests.bench.books import archive, audit, audit_rss, ledger
+from tests.bench.command import status
 from tests.bench.control import flag_seen, guard_cost, guard_growth, halt_done, halt_gate
 from tests.bench.faults import kill_lost, stall_drain
 from tests.bench.ingest import ingest_rate, ingest_rss
@@ -32,6 +33,7 @@ from tests.bench.machine import Bench, Cpus, Round
 from tests.bench.recording import exec_lane, exec_latency, journal_append
 from tests.bench.rig import Rig
 from tests.bench.rivals import native_buffered, redis_py_pipeline, redis_py_xadd
+from tests.bench.sizes import exec_bytes, market_bytes
 from tests.bench.steady import latency_10k, latency_50k, memory_1m
 from tests.bench.throughput import against_ref, sink, streams_1000
 
@@ -89,6 +91,9 @@ ROWS = (
     Row("accept_seconds", "s", "<=", 60, accept_seconds, rounds=3),
     Row("ingest", "x Nautilus", ">=", 0.8, ingest_rate),
     Row("ingest_rss", "x a tenth", "<=", 1.1, ingest_rss, rounds=1),
+    Row("status", "s", "<=", 0.5, status),
+    Row("exec_bytes", "bytes", "<=", 350, exec_bytes, rounds=1),
+    Row("market_bytes", "bytes", "<=", 100, market_bytes, rounds=1),
 )
 NAMES = [row.name for row in ROWS]
 # First in the process: a heap that other rows have stretched would hide what this one takes.

@@ -104,7 +104,8 @@ def watched(daemon: Daemon, server: RedisServer, seconds: float) -> list[Sample]
 def measured(samples: Sequence[Sample]) -> dict[str, Any]:
     """Return growth and rates behind the warm-up.
 
-    Growth is from the lowest to the last: memory that is given back once must not hide it.
+    Growth is from the lowest to the last: memory that is given back once must not hide it. The late
+    growth, that of the second half, tells whether it has come to an end.
     """
     parts = list(itertools.batched(samples, ENDS_SECONDS))
     rss = [statistics.median([each.rss_bytes for each in part]) for part in parts]
@@ -115,6 +116,7 @@ def measured(samples: Sequence[Sample]) -> dict[str, Any]:
     return rates | {
         "rss_mib": round(rss[-1] / MIB, 1),
         "growth_mib": round((rss[-1] - min(rss)) / MIB, 2),
+        "late_growth_mib": round((rss[-1] - rss[len(rss) // 2]) / MIB, 2),
         "files": files[-1],
         "more_files": files[-1] - files[0],
         "market_lost": sum([end[name] for name in LOST]),

@@ -20,6 +20,7 @@ NAMES = [
     *("flag_seen", "halt_gate", "halt_done", "guard_cost", "guard_growth"),
     *("ledger", "archive", "audit", "audit_rss"),
     *("backtest", "legacy", "accept_seconds", "ingest", "ingest_rss"),
+    *("status", "exec_bytes", "market_bytes"),
 ]
 AT_LEAST = run.Row("speed", "x", ">=", 2.0, run.memory_1m)
 

@@ -27,6 +27,7 @@ def test_growth_and_rates() -> None:
     found = measured(samples(mib_per_second=0.1, files=33))
 
     assert found["growth_mib"] == pytest.approx(0.1 * (60 - ENDS_SECONDS), abs=0.01)
+    assert found["late_growth_mib"] == pytest.approx(0.1 * ENDS_SECONDS, abs=0.01)
     assert (found["more_files"], found["files"]) == (3, 33)
     assert (found["market_per_s"], found["exec_per_s"]) == (5_000, 50)
     assert found["market_lost"] == 2

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import pytest
@@ -21,12 +21,13 @@ type Capture = Callable[[], tuple[str, str]]
 
 class Seen(NamedTuple):
     """What doctor said: its exit code, its findings but for those that are well, stderr, and what
-    it said of each name."""
+    it said of each name, in words and in numbers."""
 
     code: int
     found: list[Finding]
     error: str
     told: dict[str, str]
+    numbers: dict[str, Mapping[str, float]]
 
     @property
     def is_clean(self) -> bool:
@@ -52,7 +53,8 @@ def seen(capture: Capture, url: str = "", *words: str) -> Seen:
     assert report["code"] == code
     found = [Finding(Level(each.pop("level")), **each) for each in report["findings"]]
     told = {each.name: each.what for each in found}
-    return Seen(code, [each for each in found if each.level is not Level.OK], err, told)
+    numbers = {each.name: each.numbers for each in found}
+    return Seen(code, [each for each in found if each.level is not Level.OK], err, told, numbers)
 
 
 def given(**settings: str) -> Config:

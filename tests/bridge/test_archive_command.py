@@ -17,6 +17,7 @@ from tests.bridge.archives import arcs, entries, feed, fill, opened
 from tests.bridge.processes import ROOT, eventually
 from tests.servers import RedisServer
 
+STREAM = "shadow:exec:archive"
 WRITER = """
 import sys, pathlib
 from tests.bridge.archives import entries, feed, opened
@@ -30,14 +31,16 @@ for first in range(1, 1_000_000, 7):
 def test_whole(tmp_path: Path) -> None:
     """Counts and the head; 0. Without --head it says what cannot be seen."""
     heads = fill(tmp_path)
-    lines, code = archive_command.report(tmp_path, as_json=False)
+    lines, code = archive_command.report(tmp_path, stream=STREAM, as_json=False)
     assert code == exits.DONE
     assert lines == [
         f"{len(arcs(tmp_path))} segments, 60 records, whole; head {heads[-1].root}",
-        "no head is known, by --head or from exec:archive of --url: records that were cut off"
-        " at the end would not be seen",
+        f"no head is known, by --head or from {STREAM} of --url: records that were cut off at the"
+        " end would not be seen",
     ]
-    lines, code = archive_command.report(tmp_path, [heads[-1].root.upper()], as_json=False)
+    lines, code = archive_command.report(
+        tmp_path, [heads[-1].root.upper()], stream=STREAM, as_json=False
+    )
     assert (lines[1], code) == ("all 1 heads are in it", exits.DONE)
 
 
@@ -58,7 +61,7 @@ def test_the_heads_of_redis(tmp_path: Path, redis_server: RedisServer) -> None:
             patch.setattr(archive_command, "PAGE_HEADS", size)
             found = archive_command.published(url, "exec:archive", known)
             assert found == [head.root for head in heads]
-    lines, code = archive_command.report(tmp_path, found, as_json=False)
+    lines, code = archive_command.report(tmp_path, found, stream=STREAM, as_json=False)
     assert (lines[1], code) == (f"all {len(heads)} heads are in it", exits.DONE)
 
 
@@ -73,10 +76,12 @@ def test_cut_off_and_gone_on(tmp_path: Path) -> None:
     archive.close()
     lost = roots[-2]
     roots += [head.root for head in heads]
-    lines, code = archive_command.report(tmp_path, roots, as_json=False)
+    lines, code = archive_command.report(tmp_path, roots, stream=STREAM, as_json=False)
     assert code == exits.FAILED
     assert f"no record has the head {lost} and 1 more: records were cut off" in lines[0]
-    lines, code = archive_command.report(tmp_path, ["0" * 64, *roots, "1" * 64], as_json=False)
+    lines, code = archive_command.report(
+        tmp_path, ["0" * 64, *roots, "1" * 64], stream=STREAM, as_json=False
+    )
     assert f"no record has the head {'0' * 64} and 3 more: " in lines[0]
 
 
@@ -91,7 +96,7 @@ def test_many_heads(tmp_path: Path, redis_server: RedisServer) -> None:
     known = begun(tmp_path).archive
     found = archive_command.published(redis_server.url, "exec:archive", known)
     assert len(found) == 100_000 // len(heads) * len(heads)
-    assert archive_command.report(tmp_path, found, as_json=False)[1] == exits.DONE
+    assert archive_command.report(tmp_path, found, stream=STREAM, as_json=False)[1] == exits.DONE
 
 
 def test_broken(tmp_path: Path) -> None:
@@ -100,7 +105,7 @@ def test_broken(tmp_path: Path) -> None:
     path = arcs(tmp_path)[-1]
     data = path.read_bytes()
     path.write_bytes(data.replace(b"100.5", b"900.5", 1))
-    lines, code = archive_command.report(tmp_path, as_json=False)
+    lines, code = archive_command.report(tmp_path, stream=STREAM, as_json=False)
     assert code == exits.FAILED
     offset = data.index(b"\n") + 1
     record = json.loads(data[offset:].partition(b"\t")[0])["n"]
@@ -114,13 +119,13 @@ def test_broken(tmp_path: Path) -> None:
 def test_as_json(tmp_path: Path) -> None:
     """The same as one JSON object."""
     heads = fill(tmp_path)
-    lines, code = archive_command.report(tmp_path, as_json=True)
+    lines, code = archive_command.report(tmp_path, stream=STREAM, as_json=True)
     told = json.loads("\n".join(lines))
     assert code == exits.DONE
     assert told["is_whole"] is True
     assert (told["records"], told["root"]) == (60, heads[-1].root)
     arcs(tmp_path)[1].unlink()
-    lines, code = archive_command.report(tmp_path, as_json=True)
+    lines, code = archive_command.report(tmp_path, stream=STREAM, as_json=True)
     told = json.loads("\n".join(lines))
     assert code == exits.FAILED
     assert told["is_whole"] is False
@@ -132,7 +137,7 @@ def test_no_archive(tmp_path: Path) -> None:
     """A folder that is not there, or holds none: 65. It is not made."""
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(Exit) as caught:
-            archive_command.report(folder, as_json=False)
+            archive_command.report(folder, stream=STREAM, as_json=False)
         assert caught.value.code == exits.BAD_DATA
     assert not list(tmp_path.iterdir())
 
@@ -142,7 +147,7 @@ def test_what_is_no_head(tmp_path: Path, head: str) -> None:
     """Something else for a head is a mistake of usage: 2."""
     fill(tmp_path)
     with pytest.raises(Exit) as caught:
-        archive_command.report(tmp_path, [head], as_json=False)
+        archive_command.report(tmp_path, [head], stream=STREAM, as_json=False)
     assert caught.value.code == exits.USAGE
 
 
@@ -177,7 +182,7 @@ def test_a_torn_line_is_told(tmp_path: Path) -> None:
     fill(tmp_path)
     with arcs(tmp_path)[-1].open("ab") as file:
         file.write(b'{"n":61,')
-    lines, code = archive_command.report(tmp_path, as_json=False)
+    lines, code = archive_command.report(tmp_path, stream=STREAM, as_json=False)
     assert code == exits.DONE
     assert lines[0] == "the open segment ends with 8 bytes of a line that is not complete"
     assert lines[1].startswith(f"{len(arcs(tmp_path))} segments, 60 records, whole")

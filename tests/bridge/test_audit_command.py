@@ -53,6 +53,16 @@ def test_all_agree(kept: Kept) -> None:
     assert verdict == "journal, redis, ledger, archive: they agree"
 
 
+def test_the_columns_stand_below_each_other(kept: Kept) -> None:
+    """However long a stream is called, each number ends where its heading does."""
+    settings = kept.settings | {"streams__fills": "the:fills:of:some:desk:exec:fills"}
+    done = typed("audit", "--timeout", "0", **settings)
+    head, *rows = done.out.splitlines()[:3]
+    assert any(row.startswith("the:fills:of:some:desk:exec:fills  ") for row in rows)
+    ends = [match.end() for match in re.finditer(r"\S+", head)][2:]
+    assert all(row[end - 1] != " " and row[end] == " " for row in rows for end in ends)
+
+
 def test_json(kept: Kept) -> None:
     """--json says the same for programs, also what is wrong."""
     kept.client.xdel(FILLS, kept.client.xrange(FILLS)[2][0])

@@ -284,6 +284,12 @@ def test_the_origin_is_named(toml: Path) -> None:
     )
 
 
+def test_nested_too_deeply(toml: Path) -> None:
+    """Such a file is refused as any other that cannot be read."""
+    toml.write_text(f"x = {'[' * 5000}")
+    assert problem(toml) == f"file {toml}: it is nested too deeply"
+
+
 ROLE_PROBLEMS = [
     ({"role": "shadow"}, "redis.url: the role shadow needs a Redis of yours"),
     ({"role": "shadow", "streams.prefix": ""}, "streams.prefix: simulated fills"),
@@ -294,6 +300,7 @@ ROLE_PROBLEMS = [
     ({"cache.url": "redis://127.0.0.1"}, "cache.url: a sandbox forgets"),
     ({"role": "live", "cache.url": "redis://127.0.0.1/1"}, "cache in database 0"),
     ({"role": "live", "cache.url": "redis+sentinel://h/s"}, "cache wants one server"),
+    ({"role": "live", "node.purge_closed_minutes": "119"}, "may report each order again"),
 ]
 
 
@@ -517,6 +524,29 @@ def test_no_password_comes_out_of_a_refused_url(password: str) -> None:
 def test_good_urls_are_taken(url: str) -> None:
     """The forms that redis-py reads are allowed."""
     assert check_redis_url(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://h/0?no_such=1", "behind the ? only these may stand: db username password"),
+        ("redis://h?ssl_cert_reqs=none", "behind the ? only these may stand: db"),
+        ("rediss://h?no_such=1", "password ssl_ca_certs ssl_certfile ssl_keyfile"),
+        ("unix:///run/redis.sock?no_such=1", "behind the ? only these may stand: db"),
+        ("rediss://h?ssl_ca_certs=/no/such", "a file that its ssl_ options name cannot be read"),
+        (f"rediss://h?ssl_ca_certs={__file__}", "or is no certificate or key"),
+        (f"rediss://h?ssl_certfile={__file__}", "or is no certificate or key"),
+        ("rediss://h?ssl_cert_reqs=never", "ssl_cert_reqs is one of none optional required"),
+        ("redis://h:99999", "is the port a number up to 65535?"),
+        ("redis://h/abc", "the database behind the last / is not a number"),
+        ("redis://h?db=abc", "it cannot be read as a Redis URL"),
+        ("unix://", "the path of the socket is missing"),
+        ("unix://?db=1", "the path of the socket is missing"),
+    ],
+)
+def test_bad_urls_are_explained(url: str, why: str) -> None:
+    """What redis-py would fail at later, or take for something else, is refused with a reason."""
+    assert why in problem(BRIDGE_REDIS__URL=url)
 
 
 def test_safe_url_masks_where_the_scheme_is_missing() -> None:

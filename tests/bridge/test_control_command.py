@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,11 +14,12 @@ from pathlib import Path
 import pytest
 import structlog
 
-from bridge import exits, journal_directory
+from bridge import exits, journal_directory, lease
 from bridge.__main__ import main
 from bridge.core.control import FLAGS, MODE_KEY, State
 from bridge.latch import LatchFile
-from tests.bridge.processes import environment, eventually
+from bridge.lease import Lease
+from tests.bridge.processes import ROOT, environment, eventually
 from tests.bridge.watching import FLAG, HALT, LATCH, QUIET, RESUME, STATE, Rig
 from tests.proxies import on_uvloop, until
 from tests.servers import RedisServer
@@ -103,6 +106,36 @@ async def test_status_of_a_halt(
     assert f"  halt {id_} holds: python -m bridge resume --role demo\n" in said
 
 
+@on_uvloop
+async def test_status_of_a_halt_by_the_command_of_a_service(
+    server: RedisServer,
+    tmp_path: Path,
+    answered: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the service's command calls, hints name it, with --role for another role only."""
+    rig = Rig(server, tmp_path)
+    async with rig.watching():
+        id_ = await rig.halted()
+        for role, option in (("demo", ""), ("shadow", " --role demo")):
+            monkeypatch.setenv("NAUTILUS_BRIDGE_COMMAND", f"/opt/nautilus-bridge {role}")
+            said = await answered("status")
+            assert f"  halt {id_} holds: /opt/nautilus-bridge {role} resume{option}\n" in said
+
+
+@pytest.mark.parametrize("words", [("halt", "--reason", "x"), ("resume",)])
+def test_the_role_of_the_settings(
+    redis_server: RedisServer, call: Command, monkeypatch: pytest.MonkeyPatch, words: tuple
+) -> None:
+    """A role that the settings name is meant, though the bridge of another one answers alone."""
+    pretend(redis_server, "live", state="HALTED", latched="id-1")
+    monkeypatch.setenv("BRIDGE_ROLE", "shadow")
+    code, _, err = call(*words, *VAIN)
+    assert code == exits.UNAVAILABLE
+    assert "no bridge of the role shadow" in err
+    assert not redis_server.client.exists("bridge:halt:live", "bridge:resume:live")
+
+
 @pytest.mark.parametrize("words", [(), ("--role", "live"), ("--json",)])
 def test_status_of_nobody(redis_server: RedisServer, call: Command, words: tuple[str, ...]) -> None:
     """No bridge, or one whose state is older than three seconds: 69."""
@@ -111,6 +144,64 @@ def test_status_of_nobody(redis_server: RedisServer, call: Command, words: tuple
     code, out, err = call("status", *words)
     assert (code, out) == (exits.UNAVAILABLE, "{}\n" if words == ("--json",) else "")
     assert err == f"no bridge answers ({'live' if words[1:] else 'demo shadow live'})\n"
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["old", "missing"])
+def test_status_of_a_bridge_that_cannot_tell(
+    redis_server: RedisServer, call: Command, *, is_there: bool
+) -> None:
+    """Its process holds the lease on this host, and its state is old: 69, and why that may be."""
+    if is_there:
+        pretend(redis_server, "live", state="ACTIVE", heartbeat_ns=str(time.time_ns() - 20 * 10**9))
+    key = f"{lease.PREFIX}role:live"
+    Lease.make([key], seconds=60, uuid="u").take(redis_server.client, takeover=False)
+    code, out, err = call("status")
+    assert (code, out) == (exits.UNAVAILABLE, "")
+    told = "no bridge answers (demo shadow live); live: process "
+    assert err.startswith(f"{told}{os.getpid()} of this host holds its lease, and its state ")
+    assert f"in Redis is {'20 s old' if is_there else 'missing'}: Redis takes no writes, or " in err
+
+
+@pytest.mark.parametrize("changed", [{"begun": "1"}, {"host": "another"}, {"pid": "x"}])
+def test_status_of_a_bridge_that_is_gone(
+    redis_server: RedisServer, call: Command, changed: dict[str, str]
+) -> None:
+    """A lease whose holder has ended, or is on another host, tells nothing: 69."""
+    key = f"{lease.PREFIX}role:live"
+    holder = json.loads(Lease.make([key], seconds=60, uuid="u").value)
+    redis_server.client.set(key, json.dumps(holder | changed))
+    code, _, err = call("status", "--role", "live")
+    assert (code, err) == (exits.UNAVAILABLE, "no bridge answers (live)\n")
+
+
+@pytest.mark.timeout(4)  # the other commands wait for 5 s
+def test_status_of_a_redis_that_hangs(
+    call: Command, make_redis: Callable[..., RedisServer]
+) -> None:
+    """Redis takes the connection and answers nothing: 69 and how long was waited, not a hang."""
+    server = make_redis()
+    server.pause()
+    code, out, err = call("status", "--url", server.url, *VAIN)
+    assert (code, out) == (exits.UNAVAILABLE, "")
+    assert err.startswith(f"redis.url: {server.url}: no answer within 0.1 s: ")
+
+
+IMPORTED = """
+import sys
+from bridge.__main__ import main
+code = main(["status", "--url", sys.argv[1]])
+print(code, *{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def test_status_imports_little(redis_server: RedisServer) -> None:
+    """It answers at once, because it waits for no package that it can do without."""
+    words = (sys.executable, "-c", IMPORTED, redis_server.url)
+    done = subprocess.run(words, cwd=ROOT, env=environment({}), capture_output=True, text=True)
+    code, *imported = done.stdout.split()
+    assert int(code) == exits.UNAVAILABLE, done.stderr
+    heavy = {"apprise", "fakeredis", "nautilus_trader", "numpy", "pandas", "prometheus_client"}
+    assert set(imported) & (heavy | {"pyarrow", "starlette", "uvicorn", "uvloop"}) == set()
 
 
 # flags

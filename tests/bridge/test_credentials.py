@@ -1,4 +1,4 @@
-"""Passwords that systemd hands over: files of the folder that CREDENTIALS_DIRECTORY names."""
+"""Secrets that systemd hands over: files of the folder that CREDENTIALS_DIRECTORY names."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def url_of(folder: Path, url: str) -> str:
         ("rediss://host/2?ssl_cert_reqs=none", "rediss://:pw@host/2?ssl_cert_reqs=none"),
         ("unix:///run/redis.sock?db=1", "unix://:pw@/run/redis.sock?db=1"),
         ("redis://[::1]:6379/0", "redis://:pw@[::1]:6379/0"),
-        ("redis://host?client_name=a@b", "redis://:pw@host?client_name=a@b"),
+        ("redis://host?username=a@b", "redis://:pw@host?username=a@b"),
         ("redis://@host", "redis://:pw@host"),
         ("redis+cluster://h:1,h:2", "redis+cluster://:pw@h:1,h:2"),
         (
@@ -114,6 +114,53 @@ def test_one_that_is_no_text(tmp_path: Path) -> None:
     line = refusal(tmp_path, "redis://host")
 
     assert line.startswith(f"credential redis-password: cannot be read from {tmp_path}/redis-pass")
+
+
+def told(folder: Path, **environ: str) -> list[str]:
+    """Return the URLs of notify.urls as they are in force."""
+    config = load(None, environ={"CREDENTIALS_DIRECTORY": str(folder)} | environ)
+    return [url.get_secret_value() for url in config.notify.urls]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("tgram://token/chat\n", ["tgram://token/chat"]),
+        ("json://a/?b=1,2\n\n  mailtos://c \n", ["json://a/?b=1,2", "mailtos://c"]),
+        ("\n", []),
+    ],
+)
+def test_where_alerts_go(tmp_path: Path, text: str, wanted: list[str]) -> None:
+    """One URL a line, a comma and all; an empty file is none."""
+    (tmp_path / "notify-urls").write_text(text)
+
+    assert told(tmp_path) == wanted
+
+
+def test_alerts_from_two_places(tmp_path: Path) -> None:
+    """In the settings and in the credential: refused, without saying either."""
+    (tmp_path / "notify-urls").write_text("tgram://hunter2/chat\n")
+
+    with pytest.raises(ConfigError) as caught:
+        told(tmp_path, BRIDGE_NOTIFY__URLS="json://own")
+
+    assert caught.value.problems == [
+        "notify.urls: the credential notify-urls sets it, too; take one away; from environment "
+        "variable BRIDGE_NOTIFY__URLS"
+    ]
+
+
+def test_an_alert_url_that_is_none(tmp_path: Path) -> None:
+    """Its number is said, and where it comes from; none of it is shown."""
+    (tmp_path / "notify-urls").write_text("json://good\nhunter2\n")
+
+    with pytest.raises(ConfigError) as caught:
+        told(tmp_path)
+
+    [line] = caught.value.problems
+    assert "notify.urls: *** is refused: number 2 is no URL" in line
+    assert line.endswith("from credential notify-urls")
+    assert "hunter2" not in line
 
 
 def test_a_url_that_is_wrong_shows_no_password(tmp_path: Path) -> None:

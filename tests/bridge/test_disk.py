@@ -180,9 +180,11 @@ async def test_close_waits(journal: Journal, told: Told) -> None:
     assert journal.synced == 5
 
 
-def test_a_loop_that_has_ended(journal: Journal) -> None:
-    """A disk whose loop has ended meanwhile goes on with the next one."""
+@pytest.mark.parametrize("has_closed", [True, False])
+def test_a_loop_that_has_ended(journal: Journal, has_closed: bool) -> None:
+    """A disk whose loop has ended meanwhile, or will never turn again, goes on with the next."""
     disk = Disk(journal, lambda: None)
+    first = asyncio.new_event_loop()
 
     async def ask() -> None:
         put_many(journal, 3)
@@ -195,8 +197,11 @@ def test_a_loop_that_has_ended(journal: Journal) -> None:
                 disk.sync_soon()
                 await asyncio.sleep(0.001)
 
-    asyncio.run(ask())
+    first.run_until_complete(ask())
+    if has_closed:
+        first.close()
     eventually(lambda: journal.synced == 3, "what the first loop asked for")
     asyncio.run(ask_until_durable())
     assert journal.synced == 6
     disk.close()
+    first.close()

@@ -6,7 +6,8 @@ import pytest
 
 from bridge import doctor_server
 from bridge.doctor import DAY_MS, Level, Reading, Stream, size
-from bridge.doctor_keys import NodeConfig, autotrim, closed, shared
+from bridge.doctor_keys import bridge
+from bridge.doctor_nautilus import NodeConfig, autotrim, closed, shared
 from bridge.doctor_server import latency, memory, persistence, version
 
 OK, WARN, LOSE, UNKNOWN = Level.OK, Level.WARN, Level.LOSE, Level.UNKNOWN
@@ -40,7 +41,8 @@ def test_versions(text: str, level: Level) -> None:
 @pytest.mark.parametrize(
     ("info", "settings", "level", "text"),
     [
-        ({"aof_enabled": "1"}, {}, OK, "by its own setting"),
+        ({"aof_enabled": "1"}, {}, UNKNOWN, "cannot be asked"),
+        ({"aof_enabled": "1"}, {"appendfsync": "always"}, OK, "fsync always"),
         ({"aof_enabled": "1", "aof_last_write_status": "err"}, {}, LOSE, "last write"),
         ({"aof_enabled": "1", "aof_last_bgrewrite_status": "err"}, {}, WARN, "last rewrite"),
         ({"aof_enabled": "0"}, {}, UNKNOWN, "cannot be asked"),
@@ -100,6 +102,60 @@ def test_memory_that_is_nearly_full(megabytes: int, level: Level) -> None:
     assert memory(reading, market_maxlen=1000, kinds=1).level is level
 
 
+@pytest.mark.parametrize(
+    ("streams", "text"),
+    [
+        ({}, "is not known yet"),
+        ({"orders": Stream("s", length=1, size_bytes=9)}, "is not known yet"),
+        ({"orders": growing(1)}, "grow by 977 KiB a day"),
+        ({"orders": growing(1), "fills": Stream("s", length=1, size_bytes=9)}, "grow by 977 KiB"),
+    ],
+    ids=["nothing", "young", "old", "both"],
+)
+def test_growth_that_is_not_known(streams: dict[str, Stream], text: str) -> None:
+    """Where no stream is old enough to tell its growth, that is said, not that it is none."""
+    found = memory(
+        Reading(info=INFO, now_ms=NOW_MS, exec_streams=streams), market_maxlen=1000, kinds=1
+    )
+
+    assert found.level is OK
+    assert text in found.what
+
+
+def test_memory_that_may_not_be_asked() -> None:
+    """Where MEMORY USAGE is refused, how long the memory lasts is unknown."""
+    streams = {"orders": replace(growing(1), size_bytes=None)}
+
+    found = memory(
+        Reading(info=INFO, now_ms=NOW_MS, exec_streams=streams), market_maxlen=1000, kinds=1
+    )
+
+    assert found.level is UNKNOWN
+    assert "+memory|usage" in found.remedy
+
+
+def test_numbers_of_the_memory() -> None:
+    """Programs get the numbers of it in bytes and days."""
+    reading = Reading(info=INFO, now_ms=NOW_MS, exec_streams={"orders": growing(500)})
+
+    found = memory(reading, market_maxlen=1000, kinds=1)
+
+    assert found.numbers == {
+        "used_bytes": 100 * MB,
+        "limit_bytes": 1100 * MB,
+        "room_bytes": 1000 * MB,
+        "growth_bytes_per_day": 500 * MB,
+        "days_left": 2.0,
+    }
+
+
+def test_the_remedy_of_a_full_memory() -> None:
+    """What is advised removes what is younger than the seven days that trim leaves unasked."""
+    reading = Reading(info=INFO | {"used_memory": str(1100 * MB)}, now_ms=NOW_MS)
+
+    assert "trim --older-than 1h" in memory(reading, market_maxlen=1000, kinds=1).remedy
+
+
 def test_memory_without_a_bound() -> None:
     """Without maxmemory the machine's memory is the bound."""
     info = {"used_memory": "95", "maxmemory": "0", "total_system_memory": "100"}
@@ -130,13 +186,39 @@ def test_clock_skew(skew_ms: int, level: Level) -> None:
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        *((0, "0 B"), (999, "999 B"), (999.7, "1 kB"), (1234, "1.2 kB"), (99_400, "99 kB")),
-        *((999_600, "1 MB"), (3_400_000_000, "3.4 GB"), (2e12, "2.00 TB")),
+        *((0, "0 B"), (1.5, "2 B"), (1023, "1023 B"), (1023.6, "1.0 KiB"), (10_240, "10 KiB")),
+        *((1 << 20, "1.0 MiB"), (3_400_000_000, "3.2 GiB"), (1 << 41, "2.00 TiB")),
     ],
 )
 def test_sizes(number: float, text: str) -> None:
-    """Sizes are in powers of a thousand, two digits or more."""
+    """Sizes are in powers of 1,024, as those of Redis's `maxmemory 1mb` are."""
     assert size(number) == text
+
+
+# The bridge.
+
+
+@pytest.mark.parametrize(
+    ("state", "pid_here", "level", "text"),
+    [
+        ({}, None, OK, "none of the role live runs"),
+        ({"heartbeat_ns": f"{NOW_NS}", "pid": "7", "state": "ACTIVE"}, None, OK, "runs, pid 7"),
+        ({"heartbeat_ns": f"{NOW_NS - 2_900_000_000}"}, 7, OK, "live runs"),
+        ({"heartbeat_ns": f"{NOW_NS - 20 * 10**9}"}, None, WARN, "state in Redis is 20 s old"),
+        ({"heartbeat_ns": f"{NOW_NS - 20 * 10**9}"}, 7, WARN, "process 7 of this host holds"),
+        ({}, 7, WARN, "it shows no state: Redis"),
+        ({"heartbeat_ns": "x", "state": "ACTIVE"}, None, WARN, "does not answer"),
+    ],
+)
+def test_a_bridge_that_does_not_answer(
+    state: dict[str, str], pid_here: int | None, level: Level, text: str
+) -> None:
+    """A state older than three seconds is of no bridge that answers, whatever it says."""
+    found = bridge(Reading(state=state, pid_here=pid_here), "live", NOW_NS)
+
+    assert found.level is level
+    assert text in found.what
+    assert bool(found.remedy) is (level is WARN)
 
 
 # Nautilus.

@@ -1,7 +1,9 @@
 """`python -m bridge doctor` against real servers, each with one thing wrong."""
 
+import os
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from bridge import exits
 from bridge.__main__ import main
+from bridge.lease import PREFIX, Lease
 from tests.bridge.doctors import KEPT, Seen, as_user, emptied, kept, seen
 from tests.bridge.processes import environment, eventually
 from tests.servers import RedisServer, free_port
@@ -69,7 +72,7 @@ def test_nothing_is_changed(see: See, healthy: RedisServer) -> None:
         ((*KEPT, "--maxmemory-policy", "allkeys-lru"), "eviction", LOSE, "as soon as maxmemory"),
         (
             (*KEPT, "--maxmemory", "1gb", "--maxmemory-policy", "allkeys-random"),
-            *("eviction", LOSE, "deletes streams at 1.1 GB"),
+            *("eviction", LOSE, "deletes streams at 1.0 GiB"),
         ),
         ((*KEPT, "--maxmemory-policy", "volatile-ttl"), "eviction", WARN, "deletes leases"),
         ((*KEPT, "--maxmemory", "8mb"), "memory", LOSE, "one market stream of each kind"),
@@ -218,23 +221,79 @@ def test_what_may_not_be_asked(see: See, healthy: RedisServer) -> None:
 
     assert {each.level for each in said.found} == {UNKNOWN}
     names = {"version", "role", "persistence", "eviction", "memory", "clock", "permissions"}
-    assert set(said.worst) == names | {"market streams"}
+    unscanned = {"market streams", "limits", "nautilus backing", "nautilus cache"}
+    assert set(said.worst) == names | unscanned | {"nautilus autotrim"}
+    assert all("+scan" in said.of(each).remedy for each in unscanned)
     assert "user blind" in said.of("permissions").what
     assert said.code == exits.DONE
     assert all(each.remedy for each in said.found)
+
+
+@pytest.mark.parametrize(
+    ("rules", "names"),
+    [
+        (("~*", "-get"), {"mode", "limits", "bridge:contract", "features:nautilus_live_exec"}),
+        (("~*", "-hgetall"), {"bridge", "nautilus backing", "exec:fills"}),
+        (("~*", "-type"), {"exec:fills", "market streams"}),
+        (("~*", "-xinfo"), {"exec:fills", "market streams", "nautilus backing"}),
+        (("~*", "-memory"), {"memory"}),
+        (("~*", "-config"), {"persistence"}),
+        (("~*", "-xrange"), {"exec:fills"}),
+        (("~exec:*", "~bridge:*", "~mar*", "~f*", "~trader*"), {"mode", "limits"}),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
+)
+def test_what_may_not_be_read(
+    see: See, healthy: RedisServer, rules: tuple[str, ...], names: set[str]
+) -> None:
+    """What was refused is unknown and never well, and what is advised lets it be read."""
+    client = healthy.client
+    fill = client.xadd("exec:fills", {"a": "b"})
+    client.hset("bridge:mark:{exec:fills}", "p", f"1 {fill} 1")
+    client.xadd("market.raw.crypto.BTCUSDT", {"a": "b"})
+    client.xadd("trader-T-1:stream:events.order.S-1", {"a": "b"})
+    key_rules = [each for each in rules if each.startswith("~")]
+    rights = [each for each in rules if each.startswith("-")]
+    url = as_user(healthy, "short", "resetkeys", *key_rules, "&*", "+@all", *rights)
+
+    said = see(url)
+
+    unknown = {each.name for each in said.found if each.level == UNKNOWN}
+    assert names <= unknown
+    for finding in said.found:
+        if finding.name in names:
+            assert "NOPERM" in finding.what or finding.name in ("memory", "persistence")
+            right = finding.remedy.partition(": ")[2]
+            client.execute_command("ACL", "SETUSER", "short", *shlex.split(right))
+    assert names.isdisjoint({each.name for each in see(url).found if each.level == UNKNOWN})
+
+
+def test_a_bridge_that_a_full_redis_hides(see: See, healthy: RedisServer) -> None:
+    """A state that nobody renews says nothing of the bridge, while its lease says who it is."""
+    beat = str(time.time_ns() - 60 * 10**9)
+    fields = {"state": "ACTIVE", "pid": "1", "heartbeat_ns": beat}
+    healthy.client.hset("bridge:state:demo", mapping=fields)
+    Lease.make([f"{PREFIX}role:demo"], seconds=60, uuid="u").take(healthy.client, takeover=False)
+
+    said = see(healthy.url)
+
+    assert said.worst == {"bridge": WARN}
+    assert f"process {os.getpid()} of this host holds its lease" in said.of("bridge").what
+    assert "is 60 s old" in said.of("bridge").what
+    assert said.of("bridge").numbers["heartbeat_age_seconds"] >= 60
 
 
 # The command.
 
 
 def test_redis_is_away(see: See) -> None:
-    """Without a Redis the machine is judged all the same; exit 69, and stderr says why."""
+    """Without a Redis the machine is judged all the same; exit 69, and the reason is said once."""
     said = see(f"redis://:s3cret@127.0.0.1:{free_port()}/0")
 
     assert said.code == exits.UNAVAILABLE
     assert "Connection refused" in said.of("redis").what
     assert said.of("redis").remedy == "start Redis there, or correct the address"
-    assert "Connection refused" in said.error
+    assert said.error == "not all was judged: see what is said of redis\n"
     assert "s3cret" not in said.error + said.of("redis").what
 
 

@@ -36,7 +36,7 @@ SHADOW = {"role": "shadow", "redis__url": "redis://127.0.0.1"}
         (replace(JOURNAL, filesystem="tmpfs"), SHADOW, LOSE, "in memory (tmpfs)"),
         (replace(JOURNAL, filesystem="tmpfs"), {}, OK, "free"),
         (replace(JOURNAL, free_bytes=(1 << 25) - 1), {}, LOSE, "not two segments"),
-        (replace(JOURNAL, free_bytes=1 << 31), {}, WARN, "the journal may take 4.3 GB"),
+        (replace(JOURNAL, free_bytes=1 << 31), {}, WARN, "the journal may take 4.0 GiB"),
         (replace(JOURNAL, free_bytes=1 << 31, used_bytes=1 << 31), {}, OK, "free"),
         (replace(JOURNAL, free_bytes=None), {}, UNKNOWN, "may not write"),
         (replace(JOURNAL, is_writable=False), {}, UNKNOWN, "may not write"),
@@ -86,8 +86,9 @@ def test_the_disk_of_redis(tmp_path: Path) -> None:
 
 
 UNIT = {
-    "LoadState": "loaded", "ActiveState": "active", "Result": "success", "ExecMainStatus": "0",
-    "NRestarts": "0", "NeedDaemonReload": "no", "Restart": "on-failure", "WatchdogUSec": "10s",
+    "LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled",
+    "Result": "success", "ExecMainStatus": "0", "NRestarts": "0", "NeedDaemonReload": "no",
+    "Restart": "on-failure", "WatchdogUSec": "10s",
     "RestartPreventExitStatus": " ".join(PREVENTED),
 }  # fmt: skip
 
@@ -97,12 +98,15 @@ UNIT = {
     [
         (None, [OK], "no systemd here"),
         ({"LoadState": "not-found"}, [OK], "not installed"),
-        (UNIT, [OK], "is active, restarted 0 times"),
-        (UNIT | {"NRestarts": "3"}, [WARN], "restarted 3 times"),
+        (UNIT, [OK], "is active, restarts: 0"),
+        (UNIT | {"NRestarts": "3"}, [WARN], "restarts: 3"),
         (UNIT | {"NeedDaemonReload": "yes"}, [WARN, OK], "has changed"),
         (UNIT | {"RestartPreventExitStatus": "65 77 78"}, [WARN, OK], "behind exit 74 76, "),
         (UNIT | {"Restart": "no"}, [WARN, OK], "nothing restarts it behind a crash"),
         (UNIT | {"WatchdogUSec": "0"}, [WARN, OK], "no watchdog"),
+        (UNIT | {"WatchdogUSec": "infinity"}, [WARN, OK], "no watchdog"),
+        (UNIT | {"WatchdogUSec": "infinity", "ActiveState": "inactive"}, [OK], "is inactive"),
+        (UNIT | {"UnitFileState": "disabled"}, [WARN, OK], "is disabled: it does not start when"),
         (
             UNIT | {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "74"},
             *([WARN], "has failed: exit-code, exit 74"),

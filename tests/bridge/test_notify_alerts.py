@@ -4,6 +4,7 @@ import io
 import logging
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bridge import config, exits, log, notify, notify_channel
+from bridge import config, exits, log, notify, notify_channel, notify_words
 from bridge.core.notices import HOUR_NS
 from bridge.exits import Exit
 from bridge.metrics import Metrics
@@ -23,6 +24,7 @@ from tests.servers import free_port
 
 need_apprise()
 
+ATTEMPT = "bridge.notify.attempt"
 OFF = """
 import sys, threading
 from bridge.metrics import Metrics
@@ -30,7 +32,8 @@ from bridge.notify import Notifier
 from bridge.settings import Config
 notifier = Notifier(Config(), None, Metrics())
 with notifier.running():
-    notifier.start(None)
+    notifier.start()
+    notifier.up(lambda: None)
     notifier.tell("halt", "nobody hears it")
 print(threading.active_count(), "apprise" in sys.modules)
 """
@@ -170,6 +173,43 @@ def test_an_answer_that_does_not_end(
     assert "no answer within 0.05 s" in logged.getvalue()
 
 
+def attempts() -> int:
+    """Return how many are under way."""
+    return [each.name for each in threading.enumerate()].count(ATTEMPT)
+
+
+def test_one_that_hangs_has_one_thread(
+    make: Make, monkeypatch: pytest.MonkeyPatch, logged: io.StringIO, counted: Counted
+) -> None:
+    """While an attempt goes on there is no other at that URL: each further one is refused."""
+    monkeypatch.setattr(notify_channel, "SEND_SECONDS_MAX", 0.05)
+    with Webhook(hangs=True) as stuck:
+        notifier = make(stuck.url, retry_count_max=2)
+        notifier.tell("halt", "1")
+        notifier.tell("halt", "2")
+        eventually(lambda: counted("failed", "halt") == 2, "the count")
+        eventually(lambda: attempts() == 1, "one thread")
+
+        assert stuck.texts == ["halt 1"]
+    assert "the attempt before still hangs" in logged.getvalue()
+
+
+def test_an_attempt_that_has_ended_makes_room(
+    make: Make, monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    """A server that answers at last is sent to again."""
+    monkeypatch.setattr(notify_channel, "SEND_SECONDS_MAX", 0.05)
+    with Webhook(hangs=True) as stuck:
+        notifier = make(stuck.url, retry_count_max=0)
+        notifier.tell("halt", "1")
+        eventually(lambda: counted("failed", "halt") == 1, "the first")
+        stuck.release()
+        monkeypatch.setattr(notify_channel, "SEND_SECONDS_MAX", 30)
+        eventually(lambda: not attempts(), "the end of the first")
+        notifier.tell("halt", "2")
+        eventually(lambda: counted("sent", "halt") == 1, "the second")
+
+
 def test_the_end_waits_only_so_long(
     make: Make, monkeypatch: pytest.MonkeyPatch, logged: io.StringIO
 ) -> None:
@@ -207,6 +247,66 @@ def test_an_end_with_a_failure_is_told(webhook: Webhook, make: Make) -> None:
         raise Exit(exits.UNAVAILABLE, "no Redis at redis://me:hunter2@host")
 
     assert webhook.texts == ["restart ended with exit code 69: no Redis at redis://me:***@host"]
+
+
+@pytest.mark.parametrize("code", notify_words.STAYS_DOWN)
+def test_an_end_that_needs_a_person(code: int, webhook: Webhook, make: Make) -> None:
+    """What no restart mends is told as a failure, with the section of the runbook."""
+    make(webhook.url).end(code, "y" * 10_000)
+
+    [text] = webhook.texts
+    assert text.splitlines() == [
+        f"down ended with exit code {code}: {'y' * notify_words.REASON_MAX}",
+        f"stays down: a person is needed; RUNBOOK, Exit {code}",
+    ]
+    assert webhook.requests[0]["type"] == "failure"
+
+
+def run_of(notifier: Notifier, code: int, reason: str = "", *, is_up: bool = False) -> None:
+    """Have it begin, come up or not, and end."""
+    notifier.start()
+    if is_up:
+        notifier.up(lambda: None)
+    notifier.end(code, reason)
+
+
+def test_a_bridge_that_cannot_start(webhook: Webhook, make: Make) -> None:
+    """However often it tries, each reason is told once, and the recovery beyond the limit; what
+    happens behind it is news again."""
+    for _ in range(20):
+        run_of(make(webhook.url, per_hour_max=2), exits.UNAVAILABLE, "no Redis")
+    for _ in range(20):
+        run_of(make(webhook.url, per_hour_max=2), exits.UNAVAILABLE, "it loads")
+    run_of(make(webhook.url, per_hour_max=2), exits.DONE, is_up=True)
+    run_of(make(webhook.url, per_hour_max=4), exits.UNAVAILABLE, "it loads")
+
+    first, second, third, last = webhook.texts
+    assert first == "restart ended with exit code 69: no Redis"
+    assert second == last == "restart ended with exit code 69: it loads"
+    assert third.startswith("up started; the run before ended ")
+    assert third.endswith(" with exit code 69: it loads")
+    assert [each["type"] for each in webhook.requests] == ["warning", "warning", "info", "warning"]
+
+
+def test_equal_failures_are_no_losses(webhook: Webhook, make: Make, counted: Counted) -> None:
+    """What is known already counts neither as left out nor as dropped."""
+    for _ in range(5):
+        run_of(make(webhook.url, per_hour_max=2), exits.UNAVAILABLE, "no Redis")
+    run_of(make(webhook.url, per_hour_max=2), exits.DONE, is_up=True)
+
+    assert counted("dropped", "restart") == 0
+    assert "left out" not in webhook.texts[-1]
+
+
+def test_a_kill_before_a_failure(webhook: Webhook, make: Make) -> None:
+    """The first failure behind a kill tells of that: the next start knows only of the failure."""
+    make(webhook.url).start()
+    run_of(make(webhook.url), exits.UNAVAILABLE, "no Redis")
+    run_of(make(webhook.url), exits.DONE, is_up=True)
+
+    failure, up = webhook.texts
+    assert "did not end by itself" in failure
+    assert up.endswith("with exit code 69: no Redis")
 
 
 def test_the_limit_of_a_kind(

@@ -1,18 +1,25 @@
 """The daemon and the audit tell a webhook: starts, ends, halts, breaches, gaps, the day's PnL."""
 
+import functools
 import json
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from bridge import alerts as alerts_module
 from bridge import exits
+from bridge import notify as notify_module
 from bridge.alerts import Alerts
 from bridge.core.control import MODE_KEY
+from bridge.core.notices import DAY_NS
 from bridge.notify import MEMORY, RUN, Notifier
+from bridge.notify_words import STAYS_DOWN
 from bridge.notify_words import Run as Lifetime
 from bridge.readers import Readers
 from tests.bridge.conftest import Run
@@ -51,7 +58,7 @@ def test_a_life(
     given = {"redis__url": redis_server.url, "notify__urls": webhook.url}
     given |= {"state__directory": str(tmp_path / "state")}
     daemon = start(**given).until_running()
-    webhook.until("restart started; nothing is known of a run before")
+    webhook.until("up started; nothing is known of a run before")
     client.set(MODE_KEY, "halt")
     webhook.until("halt HALTED (mode): mode is halt")
     client.set(MODE_KEY, "normal")
@@ -63,7 +70,7 @@ def test_a_life(
     daemon.ended()
 
     second = start("--takeover", **given).until_running()
-    said = webhook.until("restart started; the run before", "did not end by itself")
+    said = webhook.until("up started; the run before", "did not end by itself")
     assert said.splitlines()[1].endswith("(mode): mode is halt")
     assert second.stop().code == exits.DONE
     run = Lifetime.of(json.loads((tmp_path / "state" / RUN).read_text()))
@@ -93,9 +100,53 @@ def test_an_end_that_nobody_asked_for(
     ended = start(*words, notify__urls=webhook.url, **settings).ended()
 
     assert ended.code == code
-    assert f"restart ended with exit code {code}: " in webhook.texts[-1]
+    word = "down" if code in STAYS_DOWN else "restart"
+    assert webhook.texts[-1].startswith(f"{word} ended with exit code {code}: ")
+    was_up = any(text.startswith("up ") for text in webhook.texts)
+    assert not was_up or code == exits.RESTART  # which one ended while it ran
     assert said in webhook.texts[-1]
     assert "hunter2" not in webhook.texts[-1]
+
+
+def test_started_again_and_again(
+    start: Callable[..., Daemon],
+    make_redis: Callable[..., RedisServer],
+    webhook: Webhook,
+    tmp_path: Path,
+) -> None:
+    """While Redis is away each start fails alike: that is told once. When it is back, the next one
+    is up, whatever the limit says."""
+    server = make_redis()
+    server.kill()
+    given = {"redis__url": server.url, "state__directory": str(tmp_path / "state")}
+    given |= {"notify__urls": webhook.url, "notify__per_hour_max": "1"}
+    for _ in range(3):
+        assert start(*IDLE, **given).ended().code == exits.UNAVAILABLE
+    server.start()
+    daemon = start(*IDLE, **given).until_running()
+    webhook.until("up started; ", " with exit code 69: ")
+    assert daemon.stop().code == exits.DONE
+
+    assert [text.partition(" ")[0] for text in webhook.texts] == ["restart", "up"]
+
+
+def test_redis_away(
+    start: Callable[..., Daemon], make_redis: Callable[..., RedisServer], webhook: Webhook
+) -> None:
+    """That the gates are closed because Redis takes nothing is told once, and its end."""
+    server = make_redis()
+    given = {"redis__url": server.url, "notify__urls": webhook.url}
+    daemon = start(*IDLE, **given, control__link_timeout_seconds="0.5").until_running()
+    webhook.until("up started")
+    server.client.config_set("maxmemory", 1)
+    webhook.until("link no order leaves any more", "no write accepted by Redis for 0.5 s: ")
+    before = len(daemon.statuses)
+    daemon.until(lambda: len(daemon.statuses) >= before + 2, "another second")
+    server.client.config_set("maxmemory", 0)
+    webhook.until("link Redis accepts writes again")
+
+    assert [text.partition(" ")[0] for text in webhook.texts] == ["up", "link", "link"]
+    assert [each["type"] for each in webhook.requests] == ["info", "failure", "info"]
 
 
 def test_a_breach(
@@ -151,7 +202,7 @@ def test_the_summary_that_is_due(
     """What was not told while the bridge was down is told when it runs, once."""
     (kept.rig.folder / MEMORY).write_text(json.dumps({"summary_ns": 1}))
     daemon = start(*IDLE, notify__urls=webhook.url, **kept.settings).until_running()
-    webhook.until("summary realized on", "open lots: ")
+    webhook.until("summary realized on", "open lots now: ")
     before = len(daemon.statuses)
     daemon.until(lambda: len(daemon.statuses) >= before + 2, "another second")
     assert daemon.stop().code == exits.DONE
@@ -173,6 +224,27 @@ def test_an_end_that_loses_something(
     assert "exit code 74: stopped; NOT published, and lost: " in webhook.texts[-1]
 
 
+def test_what_a_day_made(kept: Kept, webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The summary has the last value of the day before, when this process has seen that."""
+    config = kept.rig.config
+    notify = config.notify.model_validate({"urls": [webhook.url]})
+    notifier = Notifier(config.model_copy(update={"notify": notify}), None, kept.metrics)
+    alerts = Alerts(notifier, kept.places, Readers(kept.places, kept.metrics))
+    clock, now_ns = SimpleNamespace(monotonic=time.monotonic), time.time_ns()
+    for module in (notify_module, alerts_module):
+        monkeypatch.setattr(module, "time", clock)
+    for days, made in enumerate((-7.125, 12.345, 99.0)):
+        clock.time_ns = functools.partial(int, now_ns + days * DAY_NS)
+        kept.metrics.day_pnl.set(made)
+        alerts.tick(kept.metrics.snapshot(0), None)
+        notifier.drain(10)
+    notifier.end(exits.DONE)
+
+    line = "with open positions at their marks, net, in dollars: "
+    found = [text.partition(line)[2].partition("\n")[0] for text in webhook.texts]
+    assert found == ["-7.12", "12.34"]
+
+
 def test_gaps(kept: Kept, webhook: Webhook) -> None:
     """Entries that are nowhere are told once, reader by reader."""
     config = kept.rig.config
@@ -188,16 +260,38 @@ def test_gaps(kept: Kept, webhook: Webhook) -> None:
     for feed in readers.feeds:
         feed.read(stopped)
     for _ in range(2):
-        alerts.tick(kept.metrics.snapshot(0))
+        alerts.tick(kept.metrics.snapshot(0), None)
     kept.metrics.exec_holes.inc(2)
     for _ in range(2):
-        alerts.tick(kept.metrics.snapshot(0))
+        alerts.tick(kept.metrics.snapshot(0), None)
     notifier.end(exits.DONE)
 
     ledger, archive, holes = webhook.texts
     assert ledger.startswith("gap ledger: entries that are nowhere: 1 (before: 0)")
     assert archive.startswith("gap archive: entries that are nowhere: 1 (before: 0)")
     assert holes.endswith("that neither journal nor memory held any more: 2")
+
+
+def test_what_was_refused(kept: Kept, webhook: Webhook) -> None:
+    """Execution events that became no entry, and entries that a reader cannot use, are told once;
+    market events that no stream takes are not."""
+    config = kept.rig.config
+    notify = config.notify.model_validate({"urls": [webhook.url]})
+    notifier = Notifier(config.model_copy(update={"notify": notify}), None, kept.metrics)
+    alerts = Alerts(notifier, kept.places, Readers(kept.places, kept.metrics))
+    kept.metrics.events_refused["full"].inc(2)
+    kept.metrics.events_refused["broken"].inc()
+    kept.metrics.events_refused["collision"].inc(100)
+    kept.metrics.reader_dead["ledger"].inc(4)
+    for _ in range(2):
+        alerts.tick(kept.metrics.snapshot(0), None)
+    notifier.end(exits.DONE)
+
+    dead, lost = webhook.texts
+    assert dead.startswith("gap entries that the ledger or the archive cannot use")
+    assert dead.endswith(": 4")
+    assert lost.startswith("gap events that could not become an entry")
+    assert lost.endswith(": 3")
 
 
 def test_an_audit_that_fails(kept: Kept, webhook: Webhook) -> None:

@@ -15,11 +15,14 @@ from bridge.config import ConfigError
 from bridge.core import notices
 from bridge.core.control import Decision, Halt, State
 from bridge.core.notices import DAY_NS, HOUR_NS, KINDS, MINUTE_NS, Kind, Memory
-from bridge.exits import TAKEN
+from bridge.exits import DONE, TAKEN
 from bridge.ledger import Ledger
 from bridge.ledger_totals import day_of
+from bridge.metrics import Metrics
+from bridge.notify import MEMORY, RUN, Notifier
 from bridge.notify_channel import WAITING_MAX, Notice, Outbox
 from bridge.notify_words import Run, decision, gaps, start, summary
+from bridge.settings import Config
 from tests.bridge.fills import START_NS, STREAMS, fill, funding
 from tests.bridge.processes import eventually
 
@@ -65,12 +68,36 @@ def test_each_kind_has_its_own_limit(kind: Kind) -> None:
 
 @pytest.mark.parametrize(
     "kept",
-    [None, [], {}, {"sent": 1}, {"sent": {"gap": [None, "x"]}, "left_out": [], "summary_ns": "x"}],
+    [
+        None,
+        [],
+        {},
+        {"sent": 1},
+        {"troubles": {"gap": 1}},
+        {"sent": {"gap": [None, "x"]}, "left_out": [], "summary_ns": "x"},
+    ],
 )
 def test_a_memory_that_is_none(kept: object) -> None:
     """What cannot be understood counts as nothing."""
     memory = Memory.of(kept)
     assert (memory.admit("gap", BEGAN_NS, 1), memory.summary_ns) == (0, 0)
+
+
+@given(st.lists(st.sampled_from(["", "a", "b"]), max_size=40))
+def test_an_end_of_what_was_told_is_always_told(troubles: list[str]) -> None:
+    """Whatever comes and goes: who was told of a trouble is told of its end, at once, and there
+    are no more than twice as many as the limit."""
+    memory, told, sent = Memory(), "", 0
+    for number, trouble in enumerate(troubles):
+        if memory.knows("link", trouble):
+            assert trouble == told
+            continue
+        is_sent = memory.admit("link", BEGAN_NS + number, 3, trouble) is not None
+        assert is_sent or not (told and not trouble)
+        if is_sent:
+            told, sent = trouble, sent + 1
+        memory = Memory.of(json.loads(json.dumps(memory.as_dict())))
+    assert sent <= 6
 
 
 def test_a_clock_that_was_set_back() -> None:
@@ -111,10 +138,35 @@ def test_a_start_under_a_halt() -> None:
     assert line == "a halt holds since 2025-10-09 08:53:20 UTC (breach): max_drawdown: 0.2"
 
 
-@pytest.mark.parametrize("kept", [{}, [1], "x", {**Run(1)._asdict(), "code": None}])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {},
+        [1],
+        "x",
+        {**Run(1)._asdict(), "code": None},
+        Run(10**27)._asdict(),
+        Run(-1)._asdict(),
+        Run(1, 10**27)._asdict(),
+        Run(1, -(10**27))._asdict(),
+    ],
+)
 def test_a_run_that_is_none(kept: object) -> None:
     """What cannot be understood tells of no run."""
     assert Run.of(kept) is None
+
+
+@pytest.mark.parametrize("kept", ['{"began_ns": 1' + "0" * 27 + "}", "[" * 200_000, "\x00", "7"])
+@pytest.mark.parametrize("code", [DONE, TAKEN])
+def test_damaged_files_stop_no_bridge(tmp_path: Path, kept: str, code: int) -> None:
+    """Whatever they hold, a notifier starts, ticks and ends, and keeps the run."""
+    (tmp_path / RUN).write_text(kept.replace("}", ', "ended_ns": 0, "code": 0, "reason": ""}'))
+    (tmp_path / MEMORY).write_text(kept)
+    notifier = Notifier(Config(), tmp_path, Metrics())
+    notifier.start()
+    notifier.up(lambda: None)
+    notifier.tick(str)
+    notifier.end(code, "why")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +190,12 @@ def test_the_end_of_a_halt() -> None:
         "halt",
         "the halt has ended: ACTIVE",
     )
+
+
+def test_a_halt_of_a_damaged_latch() -> None:
+    """A time that is none is not told; the halt is."""
+    [_, line] = start(None, HALT._replace(since_ns=10**27)).splitlines()
+    assert line == "a halt holds since an unknown time (breach): max_drawdown: 0.2"
 
 
 def test_gaps() -> None:
@@ -171,7 +229,7 @@ def test_a_summary(tmp_path: Path) -> None:
         f"realized on {day_of(START_NS)} (UTC):",
         "USDC: net 0.5 = price 0 - fees 0 + funding 0.5",
         "USDT: net 8.150000000001 = price 10.000000000001 - fees 0.35 + funding -1.5",
-        "open lots: 2",
+        "open lots now: 2",
         "fees without a price, in no sum: 1",
     ]
 
@@ -181,7 +239,21 @@ def test_a_summary_of_nothing(tmp_path: Path) -> None:
     Ledger.open(tmp_path / "ledger.db", STREAMS).close()
 
     said = summary(tmp_path / "ledger.db", START_NS).splitlines()
-    assert said[1:] == ["nothing", "open lots: 0"]
+    assert said[1:] == ["no gain, fee or funding that day", "open lots now: 0"]
+
+
+def test_a_summary_of_a_day_before_the_first(tmp_path: Path) -> None:
+    """What was opened since that day is told apart; marks are told where they are known."""
+    ledger = Ledger.open(tmp_path / "ledger.db", STREAMS)
+    ledger.take([fill(1), fill(2)], {})
+    ledger.close()
+
+    said = summary(tmp_path / "ledger.db", START_NS + HOUR_NS, "-12.50").splitlines()
+    assert said[1:] == [
+        "no gain, fee or funding that day",
+        "with open positions at their marks, net, in dollars: -12.50",
+        "open lots now: 2, 2 of them opened since",
+    ]
 
 
 def test_a_full_queue_drops_the_oldest() -> None:
@@ -193,10 +265,10 @@ def test_a_full_queue_drops_the_oldest() -> None:
         release.wait()
 
     outbox = Outbox("test", handle, lambda notice: dropped.append(notice.at_ns))
-    outbox.put(Notice("gap", "", "", 0))
+    outbox.put(Notice("gap", "", "", 0, ""))
     eventually(lambda: handled, "the first")
     for number in range(1, WAITING_MAX + 4):
-        outbox.put(Notice("gap", "", "", number))
+        outbox.put(Notice("gap", "", "", number, ""))
     release.set()
 
     assert outbox.drain(time.monotonic() + 10) == 0

@@ -74,6 +74,13 @@ def test_it_starts(running: Told) -> None:
     assert running.statuses == []  # the journal of the machine does not keep each second
 
 
+def test_nobody_is_told_what_to_type(running: Told) -> None:
+    """Its log says where everything is; the lines to try are for a terminal."""
+    assert "\nstreams  " in running.out
+    assert running.examples == []
+    assert "Ctrl-C" not in running.out
+
+
 def test_it_feeds_the_watchdog(running: Told) -> None:
     """Beat by beat, while the node moves."""
     running.until(lambda: len(running.receiver.values("WATCHDOG")) > 5, "the watchdog's food")

@@ -31,7 +31,7 @@ def events(was: Config, now: Config) -> tuple[Config, list[dict[str, object]]]:
 
 LIVE = {
     "limits__max_position": "1",
-    "limits__max_drawdown": "0.5",
+    "limits__max_drawdown": "0.05",
     "log__level": "debug",
     "control__halt_action": "flatten",
     "control__normal_modes": "go",
@@ -44,6 +44,8 @@ BUILT_IN = {
     "control__poll_seconds": "1",
     "node__symbols": "ETH",
     "redis__url": "redis://:secret@host",
+    "notify__urls": "json://secret",
+    "notify__kinds": "halt",
 }
 
 
@@ -73,11 +75,36 @@ def test_what_waits_for_a_restart(name: str) -> None:
     assert "secret" not in str(said)
 
 
-def test_another_role_waits(tmp_path: Path) -> None:
-    """A setting outside of every section is compared, too."""
-    _, said = events(of(), of(role="shadow", redis__url="redis://host"))
+def test_another_role() -> None:
+    """It is refused as a whole: an empty file, or one that was cut, is one of the demo."""
+    was = of(role="shadow", redis__url="redis://host", limits__max_position="1")
 
-    assert said[1]["settings"] == ["role", "redis.url"]
+    now, said = events(was, of(limits__max_position="2"))
+
+    assert now is was
+    assert [each["event"] for each in said] == ["reload.refused"]
+    assert said[0]["problems"] == ["role: it is demo, and this process runs as shadow"]
+
+
+def test_a_limit_that_is_gone_stays() -> None:
+    """A file that lost its lines must not loosen anything; the log names what waits."""
+    now, said = events(of(limits__max_position="1", limits__max_drawdown="0.01"), of())
+
+    assert (now.limits.max_position, now.limits.max_drawdown) == (1, Decimal("0.01"))
+    assert said[-1]["event"] == "reload.needs_restart"
+    assert said[-1]["settings"] == ["limits.max_position", "limits.max_drawdown"]
+
+
+def test_a_limit_that_is_looser() -> None:
+    """It is taken over, with a warning that names it."""
+    now, said = events(of(limits__max_position="1"), of(limits__max_position="2"))
+
+    assert now.limits.max_position == 2
+    assert said[-1] == {
+        "event": "reload.loosened",
+        "limits": ["max_position"],
+        "log_level": "warning",
+    }
 
 
 def test_what_cannot_be_read() -> None:

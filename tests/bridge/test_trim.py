@@ -1,9 +1,11 @@
 """bridge/trim.py: what may go of the streams, and what anybody still needs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from bridge import exits, trim
 from bridge.exits import Exit
@@ -13,6 +15,7 @@ from tests.bridge.kept import FILLS, ORDERS, Kept, typed
 from tests.servers import RedisServer, free_port
 
 GROUP = "desk"
+type Meanwhile = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture
@@ -74,7 +77,8 @@ def test_never_younger_than_asked(
     kept.read()
     monkeypatch.setattr(trim.time, "time", lambda: 6.0)
     said = _trim(kept, older_seconds=older_seconds)
-    assert said[FILLS] == _said(count, 4 - count, "--older-than")
+    span = "1m" if older_seconds == 60 else f"{older_seconds:g}s"
+    assert said[FILLS] == _said(count, 4 - count, f"younger than {span}, see --older-than")
 
 
 def test_never_past_what_a_group_was_not_given(kept: Kept) -> None:
@@ -162,25 +166,71 @@ def test_it_goes_on_behind_a_trim(kept: Kept) -> None:
     assert kept.audit().as_dict()["agree"]
 
 
-def test_what_is_written_meanwhile(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that changes while it is looked at is looked at again; it may never stand still."""
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Return `meanwhile(act)`, which acts between each look at FILLS and its trim."""
+    bounds = trim._bounds
+
+    def arrange(act: Callable[[], object]) -> None:
+        def watched(readers: Any, *seen: Any) -> Any:
+            if "ledger" in readers:
+                act()
+            return bounds(readers, *seen)
+
+        monkeypatch.setattr(trim, "_bounds", watched)
+
+    return arrange
+
+
+@pytest.mark.parametrize("busy", [3, 100])
+def test_a_group_that_comes_meanwhile(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, meanwhile: Meanwhile, busy: int
+) -> None:
+    """A stream that another group reads by now is looked at again; it may never stand still."""
     looks: list[str] = []
-    stands = trim._stands
 
-    def watched(*words: Any) -> bool:
-        if words[1] == FILLS and len(looks) < busy:
-            looks.append(FILLS)
-            kept.client.execute_command("XADD", FILLS, "*", *foreign("1-1").fields)
-        return stands(*words)
+    def join() -> None:
+        looks.append(FILLS)
+        if len(looks) <= busy:
+            kept.client.xgroup_create(FILLS, f"{GROUP}-{len(looks)}", id=f"{len(looks)}-0")
 
-    monkeypatch.setattr(trim, "_stands", watched)
+    meanwhile(join)
     monkeypatch.setattr(trim, "LOOKS_MAX", 5)
-    busy = 3
-    assert _trim(kept)[FILLS] == _said(7, 4, "the ledger")
-    assert len(looks) == 3
-    busy = 100
-    assert _trim(kept)[FILLS].startswith("0 entries removed, ")
-    assert len(looks) > 5
+    first = f"the group {GROUP}-1" if busy == 3 else "it never stands still: try again"
+    assert _trim(kept)[FILLS] == _said(0, 8, first)
+    assert len(looks) >= min(busy + 1, 5)
+
+
+def test_a_stream_set_back_meanwhile(kept: Kept, meanwhile: Meanwhile) -> None:
+    """Where another server, with other entries under the same ids, has taken over between the look
+    and the trim, nothing is removed."""
+
+    def take_over() -> None:
+        rows = kept.client.xrange(FILLS)
+        kept.client.delete(FILLS)
+        for entry_id, fields in rows:
+            kept.client.xadd(FILLS, fields | {"price": "1"}, id=entry_id)
+
+    meanwhile(take_over)
+    assert _trim(kept)[FILLS].startswith("0 entries removed, 8 are there")
+
+
+def test_what_is_appended_meanwhile(kept: Kept, meanwhile: Meanwhile) -> None:
+    """Entries that come behind the look stay, and do not keep the others."""
+    entry = foreign("1-1").fields
+    meanwhile(lambda: kept.client.execute_command("XADD", FILLS, "*", *entry))
+    assert _trim(kept)[FILLS] == _said(7, 2, "the ledger")
+
+
+def test_a_redis_that_is_full(kept: Kept) -> None:
+    """Where Redis takes no writes for want of memory it removes, and so makes room."""
+    kept.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            kept.client.set("a", "b")
+        assert _trim(kept)[FILLS] == _said(7, 1, "the ledger")
+    finally:
+        kept.client.config_set("maxmemory", 0)
 
 
 def test_a_key_that_is_no_stream(kept: Kept) -> None:

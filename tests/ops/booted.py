@@ -18,6 +18,11 @@ SHIPPED = ("bridge", "integrations", "strategies", "ops")
 SECONDS_MAX = 60.0
 TARGETS = ("idle", "sysinit", "basic", "shutdown", "umount", "network-online", "multi-user")
 PASSWORD = "s3same"
+UNIT = "nautilus-bridge@shadow"
+OPT = "/opt/nautilus-redis-bridge"
+SETTINGS = "/etc/nautilus-redis-bridge/shadow.toml"
+PASSWORD_FILE = "/etc/nautilus-redis-bridge/credentials/shadow/redis-password"
+STATE = "/var/lib/private/nautilus-redis-bridge/shadow"
 REDIS = """\
 [Service]
 ExecStart={redis} --bind 127.0.0.1 --port 6379 --requirepass {password} --dir /run --save ''
@@ -55,7 +60,7 @@ def house(folder: Path, source: Path = ROOT) -> Path:
     for name in SHIPPED:
         shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(source / "LICENSE", folder)
-    (folder / "requirements.txt").write_text("# none\n")
+    (folder / "ops" / "requirements.txt").write_text("# none\n")
     return folder
 
 
@@ -101,14 +106,15 @@ class Booted:
         for path in reversed(folders):
             eventually(lambda path=path: _removed(path), f"the end of {path}")
 
-    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command beside it."""
+    def call(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command beside it, with what is `given` on its stdin."""
         spaces = ("--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup")
         return subprocess.run(
             ["nsenter", "--target", str(self._pid), *spaces, "--root", "--wd", *words],
             capture_output=True,
             text=True,
             timeout=SECONDS_MAX,
+            input=given,
         )
 
     def shown(self, unit: str, name: str) -> str:
@@ -130,6 +136,20 @@ class Booted:
         first = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         self._pid = int(first or 0)
         return bool(first) and self.call("systemctl", "is-active", "idle.target").returncode == 0
+
+
+def release_of(machine: Booted) -> str:
+    """Return the release that runs."""
+    line = machine.path(f"/proc/{machine.shown(UNIT, 'MainPID')}/cmdline").read_text()
+    return line.removeprefix(f"{OPT}/releases/").partition("/")[0]
+
+
+def damage_journal(machine: Booted) -> None:
+    """Change one byte of a journal that nobody writes."""
+    segment = next(machine.path(f"{STATE}/journal").glob("*.seg"))
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 255
+    segment.write_bytes(data)
 
 
 def _cgroups() -> str | None:

@@ -29,7 +29,8 @@ def promtool_or_skip() -> Path:
     except subprocess.TimeoutExpired:
         pytest.skip(f"ops/find-promtool had none within {UNPACK_SECONDS_MAX} s")
     if done.returncode:
-        pytest.skip(done.stderr)
+        why = done.stderr.partition("\n")[0]
+        pytest.skip(f"{why} Run {'/'.join(command[0].parts[-2:])} to see what to install")
     return Path(done.stdout.strip())
 
 

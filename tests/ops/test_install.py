@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sysconfig
 import tomllib
@@ -14,6 +15,7 @@ from bridge.config import load
 from bridge.settings import Config
 from tests.bridge.processes import ROOT
 from tests.ops.placed import NAME, Place
+from tests.servers import free_port
 
 ROLES = ("demo", "live", "shadow")
 TEMPLATE = ROOT / "ops" / "systemd" / "bridge.toml"
@@ -33,6 +35,9 @@ def test_dry_run_makes_nothing(tmp_path: Path) -> None:
         assert f"{path}" in done.stdout
     steps = [line for line in done.stdout.splitlines() if line.startswith("would: ")]
     assert "pip install" in "".join(steps)
+    assert len(steps) == len(set(steps))
+    assert any(step.startswith("would: copy bridge integrations strategies ops ") for step in steps)
+    assert not re.search(r" [a-z]+_[a-z]+ ", done.stdout), "a function of the script"
 
 
 def test_what_is_made(installed: Place) -> None:
@@ -132,56 +137,38 @@ def test_the_command(installed: Place) -> None:
     assert "role shadow, Redis redis://me:***@host:1/0" in done.stdout
 
 
-def test_the_command_without_a_role(installed: Place) -> None:
-    """Usage: 2."""
-    done = subprocess.run([installed.opt / "nautilus-bridge"], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [((), "no role is given"), (("foo", "status"), "no such role: foo")],
+)
+def test_the_command_without_a_role(installed: Place, words: tuple[str, ...], why: str) -> None:
+    """Usage, 2: with the roles that there are."""
+    command = installed.opt / "nautilus-bridge"
 
-    assert (done.returncode, done.stderr) == (2, "usage: nautilus-bridge ROLE COMMAND ...\n")
+    done = subprocess.run([command, *words], capture_output=True, text=True)
 
-
-def test_again_changes_nothing(installed: Place) -> None:
-    """The second run, and one that only looks, leave every file as it is."""
-    before = installed.files
-
-    looked = installed.call("install", "--dry-run")
-    done = installed.call("install")
-
-    assert (looked.returncode, looked.stdout, looked.stderr) == (0, "", "")
-    assert done.returncode == 0
-    assert installed.files == before
+    usage = "usage: nautilus-bridge ROLE COMMAND ...; ROLE is one of: demo live shadow"
+    assert (done.returncode, done.stderr) == (2, f"nautilus-bridge: {why}\n{usage}\n")
 
 
-def test_settings_of_yours_are_kept(copy: Place) -> None:
-    """An upgrade overwrites the unit, never the settings."""
-    (copy.etc / "shadow.toml").write_text("# mine\n")
-    copy.unit.write_text("old\n")
+def test_the_command_as_it_is_called(copy: Place) -> None:
+    """Without a command it asks for help. Hints name the command, with its path and role, as the
+    unit's do; what is written is for nobody else to read."""
+    python = copy.opt / "current" / ".venv" / "bin" / "python"
+    assert copy.call("install").returncode == 0
+    python.write_text('#!/bin/sh\necho "$*"; echo "$NAUTILUS_BRIDGE_COMMAND"; umask\n')
+    python.chmod(0o755)
+    command = copy.opt / "nautilus-bridge"
 
-    said = copy.call("install", "--dry-run").stdout
+    [words, hint, umask] = subprocess.check_output([command, "shadow"], text=True).splitlines()
 
-    assert f"would: write {copy.unit}\n" in said
-    assert "toml" not in said
-
-
-def test_another_version_is_another_release(copy: Place) -> None:
-    """What is in force stays untouched until the new one is complete; the way back is said."""
-    before = (copy.opt / "current").readlink()
-    (copy.house / "strategies" / "new.py").touch()
-
-    steps = copy.call("install", "--dry-run").stdout.splitlines()
-
-    switch = next(step for step in steps if step.startswith("would: ln -sfn releases/"))
-    assert str(before) not in switch
-    assert not [step for step in steps if step.startswith("would: rm")]
-    assert steps.index(switch) > steps.index(next(s for s in steps if s.endswith("/.installed")))
-    assert f"back to the release before: ln -sfn {before} {copy.opt}/current, and restart" in steps
-
-
-def test_an_install_that_was_cut_short(copy: Place) -> None:
-    """A release that was never completed is made anew."""
-    release = (copy.opt / "current").resolve()
-    (release / ".installed").unlink()
-
-    assert f"would: rm -rf {release}\n" in copy.call("install", "--dry-run").stdout
+    assert words == f"-m bridge --help --config {copy.etc}/shadow.toml"
+    assert hint == f"{command} shadow"
+    [of_unit] = re.findall(
+        r'^Environment="NAUTILUS_BRIDGE_COMMAND=(.*) %i"$', copy.unit.read_text(), re.M
+    )
+    assert of_unit == str(command)
+    assert int(umask, 8) == 0o027
 
 
 def test_a_step_that_fails(tmp_path: Path) -> None:
@@ -192,7 +179,7 @@ def test_a_step_that_fails(tmp_path: Path) -> None:
     done = place.call("install")
 
     assert done.returncode == 1
-    assert re.search(r"^install: failed: copy_source ", done.stderr, re.MULTILINE)
+    assert re.search(r"^install: failed: copy bridge .* to /", done.stderr, re.MULTILINE)
     assert not (place.opt / "current").exists()
     assert not place.unit.exists()
 
@@ -227,6 +214,17 @@ def test_usage(script: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("script", ["install", "uninstall"])
+def test_help(script: str) -> None:
+    """What it does, its words and its exit codes; 0."""
+    done = subprocess.run([ROOT / "ops" / script, "--help"], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"\n  ops/{script} [--prefix DIR] [--dry-run]\n" in done.stdout
+    assert "2 usage" in done.stdout
+    assert not re.search("^(#|set)", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("script", ["install", "uninstall"])
 def test_not_root(tmp_path: Path, script: str) -> None:
     """Without --prefix it must be root: 1."""
     (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
@@ -252,7 +250,8 @@ def test_a_prefix_that_no_unit_can_name(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_whole_of_it(tmp_path: Path) -> None:
-    """With all packages of requirements.txt: the demo's settings are usable there."""
+    """With all packages of ops/requirements.txt: the demo's settings are usable there, and it runs
+    until it is told to stop. No tool of developers is there."""
     prefix = tmp_path / "prefix"
     words = [ROOT / "ops" / "install", "--prefix", prefix]
     done = subprocess.run(words, capture_output=True, text=True)
@@ -263,3 +262,21 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
 
     assert (said.returncode, said.stderr) == (0, "")
     assert said.stdout.startswith("usable: role demo, Redis embedded")
+    [packages] = (prefix / "opt" / NAME / "current" / ".venv" / "lib").glob(
+        "python3*/site-packages"
+    )
+    assert not [name for name in ("pytest", "mypy", "uv") if (packages / name).exists()]
+    ports = {"BRIDGE_STATUS__PORT": f"{free_port()}", "BRIDGE_EMBEDDED__PORT": f"{free_port()}"}
+    with subprocess.Popen(
+        [command, "demo", "run"],
+        env=os.environ | ports,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "node.running" in line:
+                os.killpg(demo.pid, signal.SIGINT)  # what Ctrl-C sends
+    assert demo.returncode == 0

@@ -1,17 +1,20 @@
 """A real Prometheus scrapes the real daemon: every panel has data, and few series are kept."""
 
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 from prometheus_client import generate_latest
 
 from integrations.binance import sample
 from integrations.nautilus.bridge import NautilusRedisBridge
 from ops.prometheus.acceptance_metrics import registry_of
-from tests.bridge.processes import Daemon
+from tests.bridge.processes import Daemon, eventually
 from tests.integrations.nautilus.engines import make_engine
 from tests.ops.comparison import COMPARISON
 from tests.ops.monitoring import DASHBOARDS, Prometheus, promtool_or_skip, queries, recorded
@@ -23,6 +26,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 SERIES_MAX = 300
 ORDERS = 10_000
 SCRAPES = 4
+AGE_SECONDS_MAX = 600
+VARIABLES = {"$role": ".*", "$__rate_interval": "1m", "$__range": "5m"}
+UIDS = [path.stem for path in DASHBOARDS]
+# Panels that say that there was nothing.
+SILENT: dict[str, set[str]] = {
+    "nautilus-acceptance": set(),
+    "nautilus-bridge": {"Alerts"},
+    "nautilus-trading": {"The last halt took"},
+}
 
 
 class _TextFile(http.server.BaseHTTPRequestHandler):
@@ -71,16 +83,20 @@ def prometheus(
         yield prometheus
 
 
+def answered(prometheus: Prometheus, query: str) -> list[dict[str, Any]]:
+    """Return what an expression of a dashboard comes to, with Grafana's variables filled in."""
+    for variable, value in VARIABLES.items():
+        query = query.replace(variable, value)
+    return prometheus.ask(query)
+
+
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_every_panel_has_data(prometheus: Prometheus, path: Path) -> None:
-    """No expression of a dashboard is refused, and none comes to nothing."""
-    empty = [
-        (panel, query)
-        for panel, query in queries(path)
-        if not prometheus.ask(query.replace("$role", ".*").replace("$__rate_interval", "1m"))
-    ]
+    """No expression of a dashboard is refused, and none comes to nothing but those that have
+    nothing to say before the first halt."""
+    empty = {panel for panel, query in queries(path) if not answered(prometheus, query)}
 
-    assert empty == []
+    assert empty == SILENT[path.stem]
 
 
 @pytest.mark.parametrize("name", sorted(recorded()))
@@ -95,6 +111,27 @@ def test_every_recording_rule_has_data(prometheus: Prometheus, name: str) -> Non
 def test_a_bridge_that_is_well_alerts_nobody(prometheus: Prometheus) -> None:
     """None of our alerts is firing or about to."""
     assert prometheus.ask('ALERTS{alertname=~"NautilusBridge.*"}') == []
+
+
+def test_a_halt_is_seen(daemon: Daemon, prometheus: Prometheus) -> None:
+    """Then the panels that were silent have data too, and both things that are marked come to
+    something: the halt, and the start of a process that is this young."""
+    board = DASHBOARDS[UIDS.index("nautilus-trading")]
+    halts, restarts = json.loads(board.read_text())["annotations"]["list"]
+    silent = [
+        query for path in DASHBOARDS for panel, query in queries(path) if panel in SILENT[path.stem]
+    ]
+    expressions = [*silent, halts["expr"]]
+    assert not any(answered(prometheus, each) for each in expressions)
+
+    with redis.Redis(port=daemon.port) as client:
+        client.set("mode", "halt")
+
+    for each in expressions:
+        eventually(lambda each=each: answered(prometheus, each), each)
+    young = restarts["expr"].replace("< 90", f"< {AGE_SECONDS_MAX}")
+    assert young != restarts["expr"]
+    assert answered(prometheus, young)
 
 
 def series(exposition: str) -> set[str]:

@@ -30,9 +30,9 @@ def test_make_lists_the_targets():
     ]
 
 
-def requirements() -> list[list[str]]:
+def requirements(name: str = "requirements.txt") -> list[list[str]]:
     """Return one list per requirement: its pin, then its hashes."""
-    text = (ROOT / "requirements.txt").read_text()
+    text = (ROOT / name).read_text()
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace(" \\\n", "\0")
     return [[part.strip() for part in line.split("\0")] for line in joined.splitlines()]
@@ -46,14 +46,30 @@ def test_every_requirement_is_pinned_and_hashed():
         assert all(HASH.fullmatch(one) for one in hashes), pin
 
 
+def normal(pins: list[str]) -> set[str]:
+    """Return pins of pyproject.toml as a lock writes them."""
+    return {re.sub(r"\[.*\]", "", pin).replace("_", "-") for pin in pins}
+
+
 def test_requirements_are_those_of_pyproject():
     """What pyproject.toml pins, requirements.txt has, in the same version (else: `make lock`)."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
     locked = {pin.split(" ")[0] for pin, *_ in requirements()}
 
-    normal = {re.sub(r"\[.*\]", "", pin).replace("_", "-") for pin in wanted}
-    assert normal <= locked
+    assert normal(wanted) <= locked
+
+
+def test_a_service_gets_no_tools_of_developers():
+    """ops/requirements.txt is the part of requirements.txt that what runs needs, pin by pin and
+    hash by hash (else: `make lock`)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    ours, all_of_them = requirements("ops/requirements.txt"), requirements()
+    pins = {pin.split(" ")[0] for pin, *_ in ours}
+
+    assert all(each in all_of_them for each in ours)
+    assert normal(project["project"]["dependencies"]) <= pins
+    assert not normal(project["dependency-groups"]["dev"]) & pins
 
 
 def test_a_failed_install_is_not_taken_for_done(tmp_path):

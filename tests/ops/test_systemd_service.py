@@ -3,17 +3,29 @@
 Where none can be booted tests/bridge/test_notify_daemon.py checks what systemd would be told.
 """
 
-from collections.abc import Iterator
+import re
 
 import pytest
 
 from bridge import exits
 from tests.bridge.processes import eventually
-from tests.ops.booted import PASSWORD, SECONDS_MAX, Booted, why_not
+from tests.ops.booted import (
+    OPT,
+    PASSWORD,
+    PASSWORD_FILE,
+    SECONDS_MAX,
+    SETTINGS,
+    STATE,
+    UNIT,
+    Booted,
+    damage_journal,
+    release_of,
+)
+from tests.ops.placed import PYTHON
 
-UNIT = "nautilus-bridge@shadow"
-SETTINGS = "/etc/nautilus-redis-bridge/shadow.toml"
-PASSWORD_FILE = "/etc/nautilus-redis-bridge/credentials/shadow/redis-password"
+URLS_FILE = "/etc/nautilus-redis-bridge/credentials/shadow/notify-urls"
+COMMAND = f"{OPT}/nautilus-bridge"
+CODES = [value for name, value in vars(exits).items() if name.isupper() and value != exits.DONE]
 
 QUITS = """\
 from nautilus_trader.trading.strategy import Strategy
@@ -24,27 +36,6 @@ class Quits(Strategy):
 """
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def machine(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Booted]:
-    """A systemd with a Redis that runs and a shadow that is set up; says which one it is."""
-    say = request.config.get_terminal_writer().line
-    if why := why_not():
-        said = "systemd: none can be booted here, a NOTIFY_SOCKET receiver stood in for it"
-        say(f"\n{said} ({why})")
-        pytest.skip(f"{said}: {why}")
-    with Booted(tmp_path_factory.mktemp("machine")) as booted:
-        version = booted.call("systemctl", "--version").stdout.splitlines()[0]
-        say(f"\nsystemd: a real one, booted in namespaces of its own ({version})")
-        assert booted.call("systemctl", "start", "redis").returncode == 0
-        settings = booted.path(SETTINGS)
-        text = settings.read_text().replace("# url = ", 'url = "redis://127.0.0.1:6379/0"  # ')
-        settings.write_text(text.replace("[node]\n", '[node]\ndata = "replay"\n'))
-        booted.path(PASSWORD_FILE).write_text(f"{PASSWORD}\n")
-        yield booted
 
 
 @pytest.fixture
@@ -157,6 +148,82 @@ def test_no_settings(machine: Booted) -> None:
         aside.rename(settings)
 
 
+def test_an_alert_url_that_nobody_takes(machine: Booted) -> None:
+    """The lines of notify-urls arrive, too: 78, and nothing of the URL is shown."""
+    file = machine.path(URLS_FILE)
+    file.write_text("json://127.0.0.1:9\nnosuch://s3cret-token\n")
+    try:
+        assert refused(machine) == str(exits.CONFIGURATION)
+    finally:
+        file.unlink()
+    assert "notify.urls: apprise takes no such URL as number 2 (nosuch)" in machine.said
+    assert "s3cret-token" not in machine.said
+
+
+def test_a_damaged_journal(service: Booted) -> None:
+    """65, and it stays down; what root mends with the command, the service can open."""
+    service.call("systemctl", "stop", UNIT)
+    damage_journal(service)
+    assert refused(service) == str(exits.BAD_DATA)
+
+    done = service.call(COMMAND, "shadow", "journal", "--repair")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lost for good" in done.stdout
+    assert service.call("find", f"{STATE}/", "-user", "root").stdout == ""
+    assert service.call("systemctl", "start", UNIT).returncode == 0, service.said
+
+
+def test_exit_codes(machine: Booted) -> None:
+    """Of all codes that the bridge ends with, systemd starts it again behind these only."""
+    for code in CODES:
+        folder = machine.path(f"/units/nautilus-bridge@{code}.service.d")
+        folder.mkdir()
+        start = f"ExecStart=/bin/sh -c 'exit {code}'"
+        (folder / "exit.conf").write_text(f"[Service]\nExecStart=\n{start}\nRestartSec=0\n")
+    units = {code: f"nautilus-bridge@{code}" for code in CODES}
+    machine.call("systemctl", "daemon-reload")
+    machine.call("systemctl", "start", "--no-block", *units.values())
+
+    def restarts(code: int) -> bool | None:
+        if machine.shown(units[code], "NRestarts") not in ("", "0"):
+            return True
+        return False if machine.shown(units[code], "ActiveState") == "failed" else None
+
+    for code in CODES:
+        eventually(lambda code=code: restarts(code) is not None, f"{code}")
+    assert [code for code in CODES if restarts(code)] == [
+        *(exits.FAILED, exits.USAGE, exits.UNAVAILABLE, exits.TAKEN, exits.RESTART)
+    ]
+    machine.call("systemctl", "stop", *units.values())
+
+
+def test_an_upgrade_and_the_way_back(service: Booted) -> None:
+    """The bridge that runs keeps its release until a restart, though `current` has moved; the line
+    that ops/install prints leads back."""
+    before = release_of(service)
+    module = service.path("/house/bridge/__init__.py")
+    module.write_text(re.sub(r'(VERSION.*)".*"', r'\1"99.0.0"', module.read_text()))
+
+    done = service.call("env", f"PYTHON={PYTHON}", "/house/ops/install")
+
+    assert (done.returncode, done.stderr.count("failed")) == (0, 0)
+    assert release_of(service) == before
+    site = service.call(
+        "sh",
+        "-c",
+        f"cp {OPT}/releases/{before}/.venv/lib/python3*/site-packages/"
+        f"site.pth {OPT}/current/.venv/lib/python3*/site-packages",
+    )
+    assert site.returncode == 0, site.stderr
+    assert service.call("systemctl", "restart", UNIT).returncode == 0, service.said
+    assert release_of(service).startswith("99.0.0-")
+    [back] = re.findall(r"^back to the release before: (ln .*), and restart$", done.stdout, re.M)
+    assert service.call("sh", "-c", back).returncode == 0
+    assert service.call("systemctl", "restart", UNIT).returncode == 0, service.said
+    assert release_of(service) == before
+
+
 def test_a_restart_is_wanted(machine: Booted) -> None:
     """75 is started again; and a strategy of the operator's own is found where it belongs."""
     machine.path("/opt/nautilus-redis-bridge/own/quits.py").write_text(QUITS)
@@ -164,7 +231,7 @@ def test_a_restart_is_wanted(machine: Booted) -> None:
     text = settings.read_text()
     settings.write_text(text.replace("[source]\n", '[source]\nstrategy = "quits:Quits"\n'))
     try:
-        machine.call("systemctl", "start", "--no-block", UNIT)
+        machine.call("systemctl", "restart", "--no-block", UNIT)
         eventually(
             lambda: machine.shown(UNIT, "NRestarts") not in ("", "0"),
             "a restart",
@@ -190,5 +257,4 @@ def test_uninstall(machine: Booted) -> None:
     # The strategy of another test stays.
     assert {path.name for path in machine.path("/opt").glob("nautilus-redis-bridge/*")} <= {"own"}
     assert machine.path(SETTINGS).exists()
-    state = machine.path("/var/lib/private/nautilus-redis-bridge/shadow")
-    assert (state / "ledger.db").exists()
+    assert machine.path(f"{STATE}/ledger.db").exists()

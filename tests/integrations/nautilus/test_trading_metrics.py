@@ -67,6 +67,19 @@ async def test_the_levels(folder: Path) -> None:
         assert rig.metrics.quote_age._value.get() >= HOUR_NS / 1e9
 
 
+async def test_a_quote_that_never_came(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instrument that is subscribed and had none is as old as the run, beside one that has."""
+    async with trading(folder) as rig:
+        subscribed = rig.kernel.data_engine.subscribed_quote_ticks()
+        had = [each for each in subscribed if rig.cache.quote_tick(each) is not None]
+        assert 0 < len(had) < len(subscribed)
+        monkeypatch.setattr(rig.kernel, "_ts_started", rig.kernel.ts_started - HOUR_NS)
+
+        rig.source._watch._shown.look()
+
+        assert rig.metrics.quote_age._value.get() >= HOUR_NS / 1e9
+
+
 async def test_a_failure_stops_no_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be measured is left out and told once; the order fills."""
     async with trading(folder) as rig:
