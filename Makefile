@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # what is compared has to be run before
-.PHONY: help run test accept accept-nt accept-legacy accept-compare lint check bench chaos soak \
+.PHONY: help run test accept accept-nt accept-legacy accept-compare lint check bench chaos soak picture \
     lock clean redis FORCE
 
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
@@ -57,6 +57,9 @@ bench: $(STAMP) redis ## measure speed against a reference, write artifacts/benc
 chaos: $(STAMP) redis ## kill, cut and starve it, count what is lost; SEED=n ROWS='...' STRIKES=n
 	$(PY) -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(ROWS),--rows $(ROWS)) \
 	    $(if $(STRIKES),--strikes $(STRIKES))
+
+picture: $(STAMP) redis ## take the README's picture of the ops page anew (three minutes)
+	PICTURE_SECONDS=170 $(PYTEST) -m slow tests/bridge/status/test_page_live.py -k picture
 
 soak: $(STAMP) redis ## run it for MINUTES=n (10) at a steady rate, judge what it gathers and loses
 	$(PY) -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES))
