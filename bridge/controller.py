@@ -133,7 +133,7 @@ class Controller:
         mode = control.mode_of(self._mode_raw, self._config.control.normal_modes)
         flag = control.flag_of(read[keys.flag])
         asked = {key: _text(read[key]) for key in (keys.halt, keys.resume)}
-        sight = Sight(_text(read[keys.latch]), mode, *asked.values())
+        sight = Sight(_text(read[keys.latch]), mode, asked[keys.halt], asked[keys.resume])
         self._see(sight, read, flag=flag, mode=mode)
         self.puts += [("DEL", key) for key, said in asked.items() if said]
         self._check_restart(flag=flag)

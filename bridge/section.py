@@ -20,6 +20,7 @@ VenueName = Annotated[str, StringConstraints(pattern=r"^[^\s{}]+$")]
 
 def safe_url(url: str) -> str:
     """Return a Redis URL fit to be shown: its password masked, also where the scheme is missing."""
+    url = "".join(url.split())  # a password does not end at a blank
     if "://" not in url and "@" in url:
         return f"{MASK}@{url.rpartition('@')[2]}"
     return mask_urls(url)

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import math
 import sqlite3
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,12 +26,17 @@ from bridge.status.measures import Measures, value_of
 from bridge.status.recent import TRADES_MAX, Recent, Taken, recalled
 from bridge.watcher import Watcher
 
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 log = structlog.get_logger("nautilus_bridge.status")
 
 VERSION: Final = 1
 LOOK_SECONDS: Final = 1.0
 # So many times as long as a look at files and Redis took nobody looks again.
 LOOK_SHARE: Final = 50
+# From rows that were shown to the next ones: a little less than the page's second.
+ROWS_SECONDS: Final = 0.8
+# Rows that are older were made for somebody who has gone.
+ROWS_SECONDS_MAX: Final = 3.0
 VIA: Final = {"tracking": "push", "keyspace": "push (keyspace events)", "poll": "poll"}
 TRADE: Final = ("symbol", "side", "qty", "price", "status", "cl_ord_id", "reason", "fee", "fee_ccy")
 
@@ -83,6 +89,10 @@ class Feed:
         self._looking: asyncio.Task[None] | None = None
         self._look_at = 0.0
         self._is_recalled = False
+        # The tables, which are long, as JSON without its braces; made beside the loop.
+        self._rows = self._written({})
+        self._writing: asyncio.Task[bytes] | None = None
+        self._shown_at = -math.inf
 
     def follow(self, parts: Parts) -> None:
         """Show these from now on."""
@@ -94,16 +104,22 @@ class Feed:
 
     def state(self) -> object:
         """Return what is shown at once when it is another than before."""
+        self._prepare()
         if self._parts is None:
             return None
-        return self._problem(), self._state() | {"reason": ""}, self._link()
+        is_old = time.monotonic() - self._shown_at > ROWS_SECONDS_MAX and not self._is_written
+        return self._problem(), self._state() | {"reason": ""}, self._link(), is_old
 
     def document(self) -> bytes:
-        """Return the document as JSON. Runs on the loop; what has to be read is read in a thread,
-        and shown in the next one."""
-        if self._looking is None and time.monotonic() >= self._look_at:
-            self._looking = asyncio.create_task(self._look())
-        return json.dumps(self._document(), separators=(",", ":")).encode()
+        """Return the document as JSON. Runs on the loop; what is long, or has to be read, is made
+        by a thread, and shown in the next one."""
+        self._prepare()
+        if self._is_written:
+            assert self._writing is not None
+            writing, self._writing = self._writing, None
+            self._shown_at = time.monotonic()
+            self._rows = writing.result()
+        return b"%b,%b}" % (_encoded(self._document())[:-1].encode(), self._rows)
 
     def _document(self) -> dict[str, Any]:
         config, parts, problem = self._config, self._parts, self._problem()
@@ -126,12 +142,9 @@ class Feed:
             "rates": self.measures.rates(),
             "latency_ms": self.measures.latency_ms(),
             "journal": self.measures.journal(),
-            "feed": self._trades(),
-            "positions": self._positions(),
             "pnl": self._pnl(),
             "readers": self._read(),
             "audit": self._looked.audit,
-            "control": self._control(),
             "acceptance": self._looked.acceptance,
         }
 
@@ -177,21 +190,24 @@ class Feed:
             {"ts_ns": _ns(each["ts_ns"])} | {name: each[name] for name in names} for each in told
         ]
 
-    def _positions(self) -> list[dict[str, Any]]:
+    def _positions(self, marks: holdings.Marks) -> list[dict[str, Any]]:
         """Return what the ledger holds; without one, what the node has told since it runs."""
         known = self._looked.holdings
         if known is not None:
-            wanted = {(each.venue, each.symbol) for each in known.open}
-            return holdings.positions(known, self._marks(wanted))
+            return holdings.positions(known, marks)
         told = [contract.to_dict("positions", each) for each in [*self.recent.positions.values()]]
         names = ("account", "venue", "symbol", "side", "qty", "avg_px", "realized_pnl")
         unknown: dict[str, Any] = {"unrealized_pnl": "", "ccy": "", "lots": []}
         return [{name: each[name] for name in names} | unknown for each in told]
 
-    def _marks(self, wanted: Container[tuple[str, str]]) -> holdings.Marks:
+    def _marks(self) -> holdings.Marks:
+        known = self._looked.holdings
         # A source that was written for an earlier version has none.
         ask = None if self._parts is None else getattr(self._parts.source, "marks", None)
-        return {} if ask is None else ask(wanted)
+        if known is None or ask is None:
+            return {}
+        marks: holdings.Marks = ask({(each.venue, each.symbol) for each in known.open})
+        return marks
 
     def _pnl(self) -> dict[str, str] | None:
         known = self._looked.holdings
@@ -207,7 +223,30 @@ class Feed:
         lag = int(value_of(self._metrics.reader_lag[name]))
         return {"name": name, "state": failure or "reads", "lag_entries": lag, "gaps": gaps}
 
-    # What is read beside the loop.
+    # What is made or read beside the loop.
+
+    @property
+    def _is_written(self) -> bool:
+        return self._writing is not None and self._writing.done()
+
+    def _prepare(self) -> None:
+        """Begin to look, and to write the tables, when it is time to."""
+        now = time.monotonic()
+        if self._looking is None and now >= self._look_at:
+            self._looking = asyncio.create_task(self._look())
+        if self._writing is None and now >= self._shown_at + ROWS_SECONDS:
+            written = asyncio.to_thread(self._written, self._marks())
+            self._writing = asyncio.create_task(written)
+
+    def _written(self, marks: holdings.Marks) -> bytes:
+        # One row at a time: the encoder lets no other thread run.
+        tables = {
+            "feed": self._trades(),
+            "positions": self._positions(marks),
+            "control": self._control(),
+        }
+        texts = [f'"{name}":[{",".join(map(_encoded, rows))}]' for name, rows in tables.items()]
+        return ",".join(texts).encode()
 
     async def _look(self) -> None:
         began = time.monotonic()

@@ -166,6 +166,8 @@ def test_a_file_that_is_no_certificate(tmp_path: Path) -> None:
         ("redis://h?db=1&password=hunter2", "redis://h?db=1&password=***"),
         ("redis://h?%70assword=hunter2&db=1", "redis://h?%70assword=***&db=1"),
         ("redis://h?pass%77ord=hunter2", "redis://h?pass%77ord=***"),
+        ("redis://u:hun\nter2 hunter2@h", "redis://u:***@h"),
+        ("redis://h?password=x hunter2", "redis://h?password=***"),
     ],
 )
 def test_no_password_is_shown(url: str, shown: str) -> None:

@@ -1,9 +1,12 @@
 """The page's document, asked of a daemon that trades: it is what Redis, ledger and disk say."""
 
+import asyncio
 import contextlib
 import http.client
 import json
-from collections.abc import Callable, Iterator
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +14,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from bridge import exits
+from bridge.core import contract
 from bridge.embedded_redis import find_redis_server
 from bridge.ledger_view import LedgerView, OpenLot, Total
 from bridge.metrics import Metrics
 from tests.bridge.kept import typed
 from tests.bridge.processes import Daemon, eventually
 from tests.bridge.status.serving import feed_of
+from tests.integrations.nautilus.engines import until
 from tests.servers import RedisServer, server_or_exit
 
 type Document = dict[str, Any]
@@ -269,3 +274,43 @@ async def test_before_anything_is_built() -> None:
         {"name": "ledger", "state": "not begun", "lag_entries": 0, "gaps": 0},
         {"name": "archive", "state": "a process of its own", "lag_entries": None, "gaps": None},
     ]
+
+
+class Watched(deque[Any]):
+    """A queue that knows in which threads it was read."""
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        super().__init__(rows)
+        self.readers: list[int] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        self.readers.append(threading.get_ident())
+        return super().__iter__()
+
+
+async def test_tables_are_made_beside_the_loop() -> None:
+    """However often documents are made, the long tables are made once for all of them, in another
+    thread, and what came meanwhile is shown with the next ones."""
+    feed = feed_of(Metrics())
+    feed.document()
+    values = ["1"] * len(contract.STREAMS["orders"].fields)
+    feed.recent.trades = trades = Watched([("orders", tuple(values))])
+
+    await until(lambda: json.loads(feed.document())["feed"])
+    [row] = rows = json.loads(feed.document())["feed"]
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+        assert json.loads(feed.document())["feed"] == rows
+
+    assert row["kind"] == "order" and row["cl_ord_id"] == "1"
+    assert threading.get_ident() not in trades.readers
+    assert len(trades.readers) <= 2
+
+
+async def test_a_table_that_cannot_be_made_is_an_error() -> None:
+    """It is not passed over: whoever asks for the document is told."""
+    feed = feed_of(Metrics())
+    feed.recent.trades = Watched([("no such kind", ())])
+
+    with pytest.raises(KeyError):
+        await until(lambda: not feed.document())
