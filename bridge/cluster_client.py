@@ -40,6 +40,10 @@ class ClusterClient(CoreCommands):
         self._nodes: list[redis.Redis] = []
         self._places: Sequence[int] = ()
 
+    def get_connection_kwargs(self) -> dict[str, Any]:
+        """Return the options of each connection, as redis.Redis does."""
+        return self._options
+
     def execute_command(self, *words: Any, **options: Any) -> Any:
         """Return what Redis answers; what has no key is answered by the first node.
 

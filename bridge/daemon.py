@@ -27,7 +27,7 @@ from bridge.core.contract import Names
 from bridge.core.control import State
 from bridge.embedded_redis import EmbeddedRedis, EmbeddedRedisError, PortTakenError
 from bridge.exits import Exit
-from bridge.lease import Lease
+from bridge.lease import Lease, lease_keys
 from bridge.metrics import Metrics
 from bridge.notify import Notifier, ended
 from bridge.notify_systemd import Manager
@@ -443,20 +443,6 @@ class Daemon:
             if self._hash_problem != str(error):
                 self._hash_problem = str(error)
                 log.error("metrics.hash_refused", key=key, problem=self._hash_problem)
-
-
-def lease_keys(config: Config) -> list[str]:
-    """Return what no two bridges on one Redis may have in common."""
-    keys = [
-        config.producer_id,
-        f"prefix:{config.stream_prefix}",
-        f"trader:{config.trader_id}",
-        f"role:{config.role}",
-    ]
-    if config.cache.url is not None:
-        target = endpoints.parse_single(config.cache.url.get_secret_value())
-        keys.append(f"cache:{target.where}/{target.db}")
-    return [f"bridge:lease:{key}" for key in keys]
 
 
 def _on_signal(callback: Callable[[], object], numbers: Iterable[int]) -> None:

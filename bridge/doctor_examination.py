@@ -18,12 +18,14 @@ from bridge import (
     exits,
 )
 from bridge.cluster_client import nodes_of
+from bridge.controller import Keys
 from bridge.core.contract import Names
 from bridge.doctor import Finding, Level, Reading, judged
 from bridge.doctor_cluster import merged, worst
 from bridge.doctor_reading import read_all
 from bridge.endpoints import Cluster
 from bridge.exits import Exit
+from bridge.lease import lease_keys
 from bridge.preflight import raw_client_of, refusal_of
 from bridge.section import safe_url
 from bridge.settings import Config
@@ -53,7 +55,9 @@ class Examination:
         self.findings += doctor_host.disk(config, doctor_host.folders(config))
         self.findings += doctor_host.unit(config.role, doctor_host.unit_properties(config.role))
         market_url = config.redis.secret_market_url
-        wanted = [*doctor_rights.needs(self._names, config.role, market=market_url is None)]
+        keys, leases = Keys.of(config.role, self._url), lease_keys(config)
+        is_market = market_url is None
+        wanted = [*doctor_rights.needs(self._names, keys, leases, market=is_market)]
         client = raw_client_of(self._url)
         try:
             reads = {

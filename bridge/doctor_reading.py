@@ -19,7 +19,7 @@ from bridge.core.control import FLAGS, MODE_KEY
 from bridge.doctor import Answer, Reading, Refused
 from bridge.doctor_asking import hash_at, hash_of, refusal, text_of, tried, value_of
 from bridge.doctor_nautilus import EXEC_TOPICS, HEARTBEAT_TOPIC, TRADER, topic_of, trader_of
-from bridge.doctor_rights import Need, needs
+from bridge.doctor_rights import Need
 from bridge.doctor_streams import exec_stream, streams
 from bridge.exits import Exit
 from bridge.role_state import pid_here
@@ -33,14 +33,11 @@ SCRIPTS: Final = (
 )  # fmt: skip
 
 
-def read_all(
-    client: redis.Redis, names: Names, role: str, wanted: Sequence[Need] | None = None
-) -> Reading:
+def read_all(client: redis.Redis, names: Names, role: str, wanted: Sequence[Need]) -> Reading:
     """Return what doctor wants to know of a server; `client` is that of `raw_client_of`.
 
-    `wanted`: what its user is to have the right to; None: what the bridge does. What the user may
-    not ask is left empty. Raises redis.RedisError, OSError; Exit (UNAVAILABLE) when it is no Redis
-    that can be judged.
+    `wanted`: what its user is to have the right to. What the user may not ask is left empty.
+    Raises redis.RedisError, OSError; Exit (UNAVAILABLE) when it is no Redis that can be judged.
     """
     info = tried(client, "INFO", "everything")
     if isinstance(info, Exception) and "unknown command" in str(info):
@@ -64,7 +61,7 @@ def read_all(
             for name, value in hash_of(tried(client, "CONFIG", "GET", each)).items()
         },
         user=_user(client),
-        answers=_answers(client, [*needs(names, role)] if wanted is None else wanted),
+        answers=_answers(client, wanted),
         round_trips_ns=round_trips_ns,
         skew_ns=skew_ns,
         now_ms=now_ms,

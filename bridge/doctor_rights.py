@@ -1,27 +1,31 @@
 """What the bridge does to Redis, and what `python -m bridge doctor` concludes of what its user may
 not do."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bridge.controller import Keys
 from bridge.core import contract, control, scripts
 from bridge.core.contract import ARCHIVE_KIND, EXEC_KINDS, MARKET_KINDS, Names
-from bridge.doctor import Answer, Finding, Level, Reading
+from bridge.doctor import COMMAND, Answer, Finding, Level, Reading
 from bridge.lease import PREFIX
 
-REFUSED_COMMAND: Final = re.compile(r"run the '([^']+)' command")
 # Commands that are told by two words, and those that tell how many keys they have.
 CONTAINERS: Final = ("XINFO", "MEMORY", "SCRIPT", "CLIENT")
 SCRIPTS: Final = ("EVAL", "EVALSHA")
+# How doctor looks at a stream.
+LOOKS: Final = ("TYPE", "XINFO STREAM", "MEMORY USAGE")
 # A stream of market data to try permissions with.
 EXAMPLE: Final = {
     "asset": "crypto", "symbol": "BTCUSDT", "venue": "BINANCE", "base": "BTC", "quote": "USDT",
 }  # fmt: skip
 
 
-# Whether the bridge must, the key (empty: none), the command.
+ANY: Final = dict.fromkeys(EXAMPLE, "*")
+
+
+# Whether the bridge must, the key (empty: none; a pattern where the command has an example of those
+# that are meant), the command.
 type Need = tuple[bool, str, tuple[str, ...]]
 
 
@@ -34,18 +38,20 @@ def market_needs(names: Names) -> Iterator[Need]:
 
 
 def _of_market(names: Names) -> Iterator[Need]:
-    for key in [names.key(kind, EXAMPLE) for kind in MARKET_KINDS]:
-        yield True, key, ("XADD", key, "*", "a", "b")
-        yield False, key, ("TYPE", key)
-        yield False, key, ("XINFO", "STREAM", key)
-        yield False, key, ("MEMORY", "USAGE", key)
+    for kind in MARKET_KINDS:
+        key, meant = names.key(kind, EXAMPLE), names.key(kind, ANY)
+        yield True, meant, ("XADD", key, "*", "a", "b")
+        for line in LOOKS:
+            yield False, meant, (*line.split(), key)
 
 
-def needs(names: Names, role: str, *, market: bool = True) -> Iterator[Need]:
+def needs(
+    names: Names, keys: Keys, leases: Sequence[str], *, market: bool = True
+) -> Iterator[Need]:
     """Yield what the bridge does to its Redis; without `market`, market data go to another one.
 
-    `ops/redis/bridge.acl` allows this. What need not be is doctor's, the other commands', or done
-    another way by the daemon.
+    `keys` are those of its role, `leases` all that it holds. `ops/redis/bridge.acl` allows this.
+    What need not be is doctor's, the other commands', or done another way by the daemon.
     """
     for line in ("PING", "SCRIPT LOAD x"):
         yield True, "", tuple(line.split())
@@ -55,26 +61,34 @@ def needs(names: Names, role: str, *, market: bool = True) -> Iterator[Need]:
         yield from _of_stream(key)
     heads = names.key(ARCHIVE_KIND)
     yield True, heads, ("XADD", heads, "*", "a", "b")
+    for line in (*LOOKS, "PTTL"):
+        yield False, heads, (*line.split(), heads)
     yield False, heads, ("XRANGE", heads, "-", "+", "COUNT", "1")
+    yield False, heads, ("XREVRANGE", heads, "+", "-", "COUNT", "1")
     yield from _of_market(names) if market else ()
-    keys, lease = Keys.of(role), f"{PREFIX}role:{role}"
     contract_key = names.prefixed(contract.CONTRACT_KEY)
-    for key in (*keys.reads, *control.limit_keys([EXAMPLE["symbol"]]), contract_key, lease):
+    limits = [control.limit_keys([symbol]) for symbol in (EXAMPLE["symbol"], "*")]
+    for key, meant in zip(*limits, strict=True):
+        yield True, meant, ("GET", key)
+    for key in (*keys.reads, contract_key, *leases):
         yield True, key, ("GET", key)
-    for key in (contract_key, keys.latch, lease):
+    for key in (contract_key, keys.latch, *leases):
         yield True, key, ("SET", key, "a")
-    for key in (keys.halt, keys.resume, keys.latch, lease):
+    for key in (keys.halt, keys.resume, keys.latch, *leases):
         yield True, key, ("DEL", key)
     for key in (names.prefixed(contract.METRICS_KEY), keys.state):
         yield True, key, ("HSET", key, "a", "b")
         yield False, key, ("HGETALL", key)
-    for key in (keys.state, lease):
+    for key in (keys.state, *leases):
         yield True, key, ("PEXPIRE", key, "1")
-    for key in (contract_key, lease):
+    for key in (contract_key, *leases):
         yield True, key, ("EVALSHA", "x", "1", key)
         yield True, key, ("EVAL", "x", "1", key)
     for key in (keys.flag, control.MODE_KEY, keys.halt, keys.resume):
         yield False, key, ("SET", key, "a")
+    for role in control.FLAG_OF_ROLE:  # `status` asks all of them
+        yield False, Keys.of(role).state, ("HGETALL", Keys.of(role).state)
+        yield False, f"{PREFIX}role:{role}", ("GET", f"{PREFIX}role:{role}")
 
 
 def _of_stream(key: str) -> Iterator[Need]:
@@ -85,12 +99,14 @@ def _of_stream(key: str) -> Iterator[Need]:
     yield True, key, ("XREVRANGE", key, "+", "-", "COUNT", "1")
     yield True, key, ("XREAD", "COUNT", "1", "STREAMS", key, "0-0")
     yield True, key, ("TYPE", key)
-    for line in ("EXISTS", "XLEN", "XINFO GROUPS", "MEMORY USAGE"):
+    for line in ("XLEN", "XINFO GROUPS", "MEMORY USAGE", "PTTL"):
         yield False, key, (*line.split(), key)
     yield False, key, ("XPENDING", key, "a")
     yield False, key, ("XTRIM", key, "MINID", "=", "0-0")
     yield False, f"{key}:dead", ("XADD", f"{key}:dead", "*", "a", "b")
     mark = scripts.mark_key(key)
+    yield False, key, ("EXISTS", key, mark)
+    yield False, mark, ("PTTL", mark)
     yield True, mark, ("TYPE", mark)
     yield True, mark, ("HGET", mark, "a")
     yield True, mark, ("HMGET", mark, "a")
@@ -124,7 +140,7 @@ def is_refusal(answer: Answer) -> bool:
 
 def _called(answer: Answer) -> str:
     """Return what is refused: a command, or else a key."""
-    command = REFUSED_COMMAND.search(answer.said)
+    command = COMMAND.search(answer.said)
     return command[1].replace("|", " ").upper() if command else f"touch {answer.key}"
 
 
@@ -136,23 +152,33 @@ def right(command: Sequence[str]) -> str:
 def _rights(refused: Sequence[Answer], *, has_selectors: bool) -> Iterator[str]:
     """Yield the rules that let a user do what was refused.
 
-    Where it was the key, together with that key: the rules that the command is allowed by may be of
-    other keys only. Redis 6 knows no such selectors, and none of those rules.
+    A command that has keys comes together with them: the user's rules for it may be of other keys
+    only, and who may not run it is not told whether the keys are his. Redis 6 knows no such
+    selectors, and none of those rules.
     """
     missing = dict[str, None]()
     by_keys = dict[Sequence[str], dict[str, None]]()
     for each in refused:
-        if REFUSED_COMMAND.search(each.said):
+        keys = _keys(each)
+        if keys and has_selectors:
+            by_keys.setdefault(keys, {})[right(each.command)] = None
+            continue
+        if COMMAND.search(each.said):
             missing[right(each.command)] = None
-        elif has_selectors:
-            by_keys.setdefault(_keys(each), {})[right(each.command)] = None
-        else:
-            missing |= dict.fromkeys(f"~{key}" for key in _keys(each))
+        missing |= dict.fromkeys(f"~{key}" for key in keys)
     yield from (f"'{rule}'" for rule in missing)
+    by_rights = dict[Sequence[str], dict[str, None]]()
     for keys, rights in by_keys.items():
-        yield f"'({' '.join([*(f'~{key}' for key in keys), *rights])})'"
+        by_rights.setdefault((*rights,), {}).update(dict.fromkeys(keys))
+    for rules, named in by_rights.items():
+        yield f"'({' '.join([*(f'~{key}' for key in named), *rules])})'"
 
 
 def _keys(answer: Answer) -> Sequence[str]:
+    """Return the keys of a command that has several, else the one or the pattern that is meant."""
     name, *words = answer.command
-    return tuple(words[2 : 2 + int(words[1])]) if name in SCRIPTS else (answer.key,)
+    if name in SCRIPTS:
+        return tuple(words[2 : 2 + int(words[1])])
+    if name == "EXISTS":
+        return tuple(words)
+    return (answer.key,) if answer.key else ()

@@ -105,7 +105,7 @@ def _rewound(client: redis.Redis, key: str, mark: str) -> str | Refused | None:
     """Return in words how a stream is not what its marks were taken from, or what refused to
     tell."""
     marks = tried(client, "HGETALL", mark)
-    if isinstance(marks, Exception):
+    if not isinstance(marks, list):
         return refusal(mark, marks)
     try:
         for producer, text in itertools.batched(marks, 2):

@@ -15,10 +15,11 @@ from typing import Final
 import redis
 import structlog
 
-from bridge import exits
+from bridge import endpoints, exits
 from bridge.core import scripts
 from bridge.core.resp import ProtocolError
 from bridge.exits import Exit
+from bridge.settings import Config
 
 log = structlog.get_logger("nautilus_bridge.lease")
 
@@ -98,6 +99,20 @@ class Lease:
     def _other(self, answer: object) -> str | None:
         text = answer.decode(errors="replace") if isinstance(answer, bytes) else str(answer)
         return None if text == self.value else text
+
+
+def lease_keys(config: Config) -> list[str]:
+    """Return what no two bridges on one Redis may have in common."""
+    keys = [
+        config.producer_id,
+        f"prefix:{config.stream_prefix}",
+        f"trader:{config.trader_id}",
+        f"role:{config.role}",
+    ]
+    if config.cache.url is not None:
+        target = endpoints.parse_single(config.cache.url.get_secret_value())
+        keys.append(f"cache:{target.where}/{target.db}")
+    return [f"{PREFIX}{key}" for key in keys]
 
 
 def host() -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import redis
 
 from bridge import lease
+from bridge.cluster_client import ClusterClient
 from bridge.controller import STATE_SECONDS_MAX, Keys
 from bridge.core.control import Raw
 
@@ -116,7 +117,8 @@ def pid_here(holder: Raw) -> int | None:
 
 
 def ask(client: redis.Redis, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-    """Return what Redis answers to each command, an error where it refuses: in one pipeline.
+    """Return what Redis answers to each command, an error where it refuses: in one pipeline, but
+    for a Cluster, whose nodes are asked one by one.
 
     All of it, look-up of the name, greeting and answers, takes no longer than the client waits for
     one answer. Raises redis.RedisError.
@@ -136,6 +138,9 @@ def ask(client: redis.Redis, commands: Sequence[tuple[str, ...]]) -> list[Any]:
 def _ask(
     client: redis.Redis, commands: Sequence[tuple[str, ...]], done: list[list[Any] | Exception]
 ) -> None:
+    if isinstance(client, ClusterClient):
+        done.append([_answer(client, each) for each in commands])
+        return
     pool = client.connection_pool
     # Without what redis-py tells of itself: each would be a round trip more.
     pool.connection_kwargs |= {"protocol": 2, "driver_info": None}
@@ -149,6 +154,13 @@ def _ask(
             pool.release(connection)
     except Exception as error:  # noqa: BLE001 - raised in the thread that waits for it
         done.append(error)
+
+
+def _answer(client: ClusterClient, words: Sequence[str]) -> Any:
+    try:
+        return client.execute_command(*words)
+    except redis.RedisError as error:
+        return error
 
 
 def _reply(connection: Any) -> Any:

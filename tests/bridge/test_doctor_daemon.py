@@ -1,6 +1,7 @@
 """`python -m bridge doctor` beside the real daemon, and the rights that this one needs."""
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,11 +9,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bridge import exits
+from bridge.controller import Keys
 from bridge.core.contract import default_names
 from bridge.core.control import SHADOW_FLAG
 from bridge.doctor import Level
 from bridge.doctor_rights import needs, right
-from tests.bridge.doctors import KEPT, as_user, seen
+from bridge.lease import lease_keys
+from tests.bridge.doctors import KEPT, as_user, given, seen
 from tests.bridge.processes import ROOT, Daemon, environment, eventually
 from tests.servers import RedisServer
 
@@ -56,6 +59,31 @@ def test_the_rights_are_all_that_the_daemon_needs(
     assert "permissions" not in seen(capsys.readouterr).worst
 
 
+def test_what_it_advises_is_enough(
+    start: Callable[..., Daemon],
+    make_redis: Callable[..., RedisServer],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    """Who had no right at all gets by its advice, once and to the letter, what a daemon with a
+    producer and a trader of its own needs: it starts, trades and ends."""
+    server = make_redis(*KEPT)
+    server.client.set(SHADOW_FLAG, "1")
+    settings = {"producer__id": "X-1", "node__trader_id": "Y-1"}
+    settings["redis__url"] = as_user(server, "bare", "+multi", "+discard")
+    monkeypatch.setattr("os.environ", environment(settings))
+    remedy = seen(capsys.readouterr).of("permissions").remedy
+
+    server.client.execute_command(*shlex.split(remedy))
+
+    assert "permissions" not in seen(capsys.readouterr).worst
+    daemon = start(**settings).until_running()
+    eventually(lambda: server.client.xlen("demo:exec:fills"), "a fill in Redis")
+    ended = daemon.stop()
+    assert ended.code == exits.DONE
+    assert "permission" not in ended.err
+
+
 def test_without_nautilus(make_redis: Callable[..., RedisServer]) -> None:
     """Where nautilus_trader is not installed it works."""
     url = make_redis(*KEPT).url
@@ -71,11 +99,10 @@ def test_without_nautilus(make_redis: Callable[..., RedisServer]) -> None:
 
 
 def _rules(prefix: str) -> Iterator[str]:
-    """Yield the rules of a user who may do what is needed; market data have any symbol."""
-    for _, key, words in needs(default_names(prefix), "demo"):
+    """Yield the rules of a user who may do what is needed."""
+    leases = lease_keys(given(role="demo"))
+    for _, key, words in needs(default_names(prefix), Keys.of("demo"), leases):
         yield right(words)
         if key:
             yield f"~{key}"
-    yield f"~{prefix}market.raw.*"
-    yield "~risk:max_position:*"
     yield "~bridge:lease:*"

@@ -163,7 +163,8 @@ def test_an_answer_that_a_check_chokes_on() -> None:
     info = {"redis_version": "7.0.0", "role": "master", "connected_slaves": "many"}
     read = Reading(info=info, round_trips_ns=[1])
 
-    found = {each.name: each for each in server(read, is_ours=True, market_maxlen=1, kinds=1)}
+    said = server(read, is_ours=True, is_replaceable=True, market_maxlen=1, kinds=1)
+    found = {each.name: each for each in said}
 
     assert found["role"].level is Level.UNKNOWN
     assert "ValueError" in found["role"].what

@@ -58,7 +58,7 @@ def test_one_that_keeps_nothing(see: See, make_redis: Make) -> None:
 
     assert said.is_clean
     assert said.told["market streams"].startswith("1, ")
-    assert said.told["market role"] == "primary, 0 replicas, accepts writes"
+    assert said.told["market role"] == "primary, accepts writes; replicas: 0"
 
 
 def test_it_is_away(see: See) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from bridge.controller import Keys
 from bridge.core.contract import default_names
-from bridge.doctor_rights import market_needs, needs, right
+from bridge.doctor_rights import Need, market_needs, needs, right
 from bridge.preflight import raw_client_of
 from tests.servers import RedisServer
 from tests.topologies.acl import USERS, WithUsers, may, started
@@ -17,10 +18,10 @@ PREFIXES = {"": "live", "demo:": "demo", "shadow:": "shadow"}
 # What a user may do, by kind of key; all that Redis lets everybody do is beside it.
 LOOKS = "exists type xinfo|groups xinfo|stream xlen xrange xread xrevrange"
 BRIDGE = {
-    "no key": "acl|whoami bgrewriteaof client|tracking discard exec info multi ping role scan"
-    " script|load select time unwatch",
-    "stream": f"{LOOKS} memory|usage xpending watch xadd xtrim eval evalsha",
-    "mark": "type hget hmget hgetall hset eval evalsha",
+    "no key": "acl|whoami bgrewriteaof client|tracking discard info multi ping role scan"
+    " script|load select time",
+    "stream": f"{LOOKS} memory|usage pttl xpending xadd xtrim eval evalsha",
+    "mark": "exists type pttl hget hmget hgetall hset eval evalsha",
     "market": "xadd type xinfo|stream memory|usage",
     "flag": "get set",
     "mode": "get set",
@@ -28,6 +29,7 @@ BRIDGE = {
     "latch": "get set del",
     "asked": "get set del",
     "lease": "get set del pexpire eval evalsha",
+    "lease of a role": "get set del pexpire eval evalsha",
     "contract": "get set eval evalsha",
     "state": "hset hgetall pexpire",
     "metrics": "hset hgetall",
@@ -49,6 +51,7 @@ READER = dict.fromkeys(BRIDGE, "") | {
     "flag": "get",
     "mode": "get",
     "limit": "get",
+    "lease of a role": "get",
     "contract": "get",
     "state": "hgetall",
     "metrics": "hgetall",
@@ -61,6 +64,7 @@ OPERATOR = dict.fromkeys(BRIDGE, "") | {
     "mode": "get set del",
     "limit": "get set del",
     "asked": "set",
+    "lease of a role": "get",
     "state": "hgetall",
 }
 BACKTEST = dict.fromkeys(BRIDGE, "") | {
@@ -83,7 +87,8 @@ KEYS = {
     "limit": ("risk:max_daily_loss", "risk:max_position:BTCUSDT"),
     "latch": ("bridge:latch:demo",),
     "asked": ("bridge:halt:live", "bridge:resume:shadow"),
-    "lease": ("bridge:lease:X-1", "bridge:lease:role:live"),
+    "lease": ("bridge:lease:X-1", "bridge:lease:trader:X-1", "bridge:lease:prefix:demo:"),
+    "lease of a role": ("bridge:lease:role:live",),
     "contract": ("%bridge:contract",),
     "state": ("bridge:state:demo",),
     "metrics": ("%metrics:nautilus_bridge",),
@@ -122,9 +127,16 @@ WORDS = {
 }
 KEYED = frozenset(" ".join([each for kind, each in BRIDGE.items() if kind != "no key"]).split())
 # Of the connection and of transactions: doctor does not try them.
-UNTRIED = {"acl|whoami", "discard", "exec", "multi", "role", "select", "unwatch", "watch"}
+UNTRIED = {"acl|whoami", "discard", "multi", "role", "select"}
 # Redis lets everybody: to get in, and out.
 ALWAYS = {"auth", "hello", "quit", "reset"}
+
+
+def all_needs(prefix: str, role: str) -> Iterator[Need]:
+    """Yield what a bridge of a role does, in a Cluster too."""
+    leases = [f"bridge:lease:{each}" for each in ("X-1", f"prefix:{prefix}", "trader:X-1")]
+    for url in ("redis://h", "redis+cluster://h"):
+        yield from needs(default_names(prefix), Keys.of(role, url), leases)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +148,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WithUsers]:
 @pytest.mark.parametrize(("prefix", "role"), PREFIXES.items())
 def test_what_doctor_asks_for(server: WithUsers, prefix: str, role: str) -> None:
     """The user bridge may do all that `doctor` knows the bridge to do, in every role."""
-    wanted = [words for _, _, words in needs(default_names(prefix), role)]
+    wanted = [words for _, _, words in all_needs(prefix, role)]
 
     assert [words for words in wanted if not may(server.client, "bridge", *words)] == []
 
@@ -151,7 +163,7 @@ def test_what_doctor_asks_for_market_data(server: WithUsers, prefix: str) -> Non
 
 def test_doctor_asks_for_all_of_it() -> None:
     """What the user bridge may do is what `doctor` tries, but for the words of a connection."""
-    tried = {right(words).removeprefix("+") for *_, words in needs(default_names(""), "live")}
+    tried = {right(words).removeprefix("+") for *_, words in all_needs("", "live")}
 
     assert set(" ".join(BRIDGE.values()).split()) == (tried | UNTRIED) - ALWAYS
 
@@ -188,7 +200,7 @@ def test_one_foreign_key_among_ones_own(server: WithUsers) -> None:
         ("XREAD", "STREAMS", "exec:orders", "x", "0", "0"),
         ("EVAL", "x", "2", "exec:orders", "x"),
         ("SET", "market.raw.crypto.X", "a"),
-        ("WATCH", "exec:orders", "x"),
+        ("EXISTS", "exec:orders", "x"),
         ("DEL", "bridge:halt:demo", "exec:orders"),
         ("XADD", "risk:max_daily_loss", "*", "a", "b"),
     ):

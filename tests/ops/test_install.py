@@ -104,7 +104,14 @@ def test_what_is_commented_out_is_the_default() -> None:
     """The file shows what holds; and who takes the # away changes nothing."""
     text = re.sub(r"^# (\w+ = )", r"\1", TEMPLATE.read_text(), flags=re.MULTILINE)
     shown = tomllib.loads(text.replace("@ROLE@", "shadow").replace("@PORT@", "1"))
-    own = {("redis", "url"), ("state", "directory"), ("replay", "dataset"), ("status", "port")}
+    own = {
+        ("redis", "url"),
+        ("redis", "market_url"),
+        ("status", "host"),
+        ("state", "directory"),
+        ("replay", "dataset"),
+        ("status", "port"),
+    }
     values = {
         (section, name): value
         for section, table in shown.items()

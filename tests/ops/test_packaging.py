@@ -24,6 +24,7 @@ def test_make_lists_the_targets():
         "check",
         "bench",
         "chaos",
+        "picture",
         "soak",
         "lock",
         "clean",

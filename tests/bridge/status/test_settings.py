@@ -72,7 +72,7 @@ def test_the_token_stands_in_one_place(tmp_path: Path) -> None:
     """Set twice, it is not guessed which is meant; neither is shown."""
     (tmp_path / "status-token").write_text(TOKEN)
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "BRIDGE_STATUS__TOKEN": TOKEN[::-1]}
-    with pytest.raises(ConfigError, match="so is the credential status-token") as refused:
+    with pytest.raises(ConfigError, match="the credential status-token sets it, too") as refused:
         load(None, environ=environ)
     assert TOKEN not in str(refused.value) and TOKEN[::-1] not in str(refused.value)
 
