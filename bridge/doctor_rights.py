@@ -11,7 +11,7 @@ from bridge.doctor import COMMAND, Answer, Finding, Level, Reading
 from bridge.lease import PREFIX
 
 # Commands that are told by two words, and those that tell how many keys they have.
-CONTAINERS: Final = ("XINFO", "MEMORY", "SCRIPT", "CLIENT")
+CONTAINERS: Final = ("XINFO", "MEMORY", "SCRIPT", "CLIENT", "CLUSTER")
 SCRIPTS: Final = ("EVAL", "EVALSHA")
 # How doctor looks at a stream.
 LOOKS: Final = ("TYPE", "XINFO STREAM", "MEMORY USAGE")
@@ -89,6 +89,18 @@ def needs(
     for role in control.FLAG_OF_ROLE:  # `status` asks all of them
         yield False, Keys.of(role).state, ("HGETALL", Keys.of(role).state)
         yield False, f"{PREFIX}role:{role}", ("GET", f"{PREFIX}role:{role}")
+    if "{" in keys.latch:
+        yield from _of_cluster(keys)
+
+
+def _of_cluster(keys: Keys) -> Iterator[Need]:
+    """Yield what is done on a Cluster besides: the map, a slot that moves, a beat on each node."""
+    yield True, "", ("CLUSTER", "SLOTS")
+    yield False, "", ("COMMAND",)
+    yield False, "", ("ASKING",)
+    beat, meant = f"{keys.state}:{{{keys.flag}}}", f"{keys.state}:*"
+    yield True, meant, ("HSET", beat, "a", "b")
+    yield True, meant, ("PEXPIRE", beat, "1")
 
 
 def _of_stream(key: str) -> Iterator[Need]:

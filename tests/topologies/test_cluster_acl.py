@@ -11,6 +11,8 @@ from bridge.controller import Keys
 from bridge.core.slots import slot_of
 from bridge.embedded_redis import HOST
 from bridge.exits import Exit
+from tests.bridge.doctors import seen
+from tests.bridge.processes import environment
 from tests.topologies.acl import FILE, PASSWORD, USERS, write
 from tests.topologies.cluster import ClusterServers
 from tests.topologies.plain import binary
@@ -47,10 +49,10 @@ def asked_to_halt(servers: ClusterServers, role: str) -> str:
     return str(told.value)
 
 
-def without(servers: ClusterServers, right: str) -> None:
-    """Take a right from the operator."""
+def without(servers: ClusterServers, right: str, user: str = "bridge-operator") -> None:
+    """Take a right from a user."""
     for node in servers.nodes:
-        node.ask("ACL", "SETUSER", "bridge-operator", f"-{right}")
+        node.ask("ACL", "SETUSER", user, f"-{right}")
 
 
 @pytest.mark.parametrize("role", ["demo", "shadow", "live"])
@@ -85,3 +87,18 @@ def test_without_asking(servers: ClusterServers) -> None:
     source = servers.primary_of(key)
     with servers.migrating(slot_of(key.encode()), source, servers.other_than(source)):
         assert "'asking' command" in asked_to_halt(servers, "shadow")
+
+
+def test_doctor_knows_them(
+    servers: ClusterServers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the user bridge doctor misses nothing; and it names what was not added."""
+    monkeypatch.setattr("os.environ", environment({}))
+    url = servers.url.replace("//", f"//bridge:{PASSWORD}@")
+
+    assert "permissions" not in seen(capsys.readouterr, url).worst
+
+    without(servers, "asking", "bridge")
+    found = seen(capsys.readouterr, url).of("permissions")
+    assert found.what.endswith("the user bridge may not: ASKING")
+    assert found.remedy == "ACL SETUSER bridge '+asking'"
