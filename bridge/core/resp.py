@@ -98,11 +98,23 @@ def xadd_prefix(key: str, fields: int, maxlen: int | None = None) -> str:
 
 def pairs_encoder(names: Sequence[str]) -> Callable[[Sequence[str]], bytes]:
     """Return the function that turns values, as many as `names`, into names and values in turn."""
-    leads = [bulk(name) for name in names]
+    # Name, header, value; the end of a value stands before the name that follows it.
+    end = "\r\n"
+    blank = ["", "", ""] * len(names) + [end] * bool(names)
+    blank[:-1:3] = [f"{end * bool(number)}{bulk(name)}" for number, name in enumerate(names)]
 
     def encode(values: Sequence[str]) -> bytes:
-        pairs = zip(leads, values, strict=True)
-        return "".join([f"{lead}{header(value)}{value}\r\n" for lead, value in pairs]).encode()
+        words = blank.copy()
+        words[2::3] = values
+        try:
+            words[1::3] = map(HEADERS.__getitem__, map(len, values))
+        except IndexError:
+            words[1::3] = map(header, values)
+        text = "".join(words)
+        if text.isascii():
+            return text.encode()
+        words[1::3] = map(header, values)
+        return "".join(words).encode()
 
     return encode
 
