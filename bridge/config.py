@@ -21,13 +21,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from bridge.log import MASK, mask_urls
-from bridge.section import safe_url, with_password
+from bridge.section import safe_url, with_password, with_sentinel_password
 from bridge.settings import Config
 
 ENV_PREFIX = "BRIDGE_"
 # Which setting a credential belongs to: passwords join their URL, what is in WHOLE is set as it is.
 CREDENTIALS = {
     "redis-password": "redis.url",
+    "sentinel-password": "redis.url",
     "market-password": "redis.market_url",
     "cache-password": "cache.url",
     "notify-urls": "notify.urls",
@@ -218,7 +219,8 @@ def _take_credentials(folder: str, given: dict[str, _Given]) -> Iterator[str]:
                 yield f"{path}: the credential {name} sets it, too; take one away; from {origin}"
             given[path] = _Given(WHOLE[path](text), f"credential {name}")
         elif isinstance(value, str) and "://" in value:
-            joined = with_password(value, text)
+            join = with_sentinel_password if name == "sentinel-password" else with_password
+            joined = join(value, text)
             if joined is None:
                 who = f"it holds a password, and so does the credential {name}"
                 yield f"{path}: {who}; take it out of the URL; from {origin}"

@@ -37,6 +37,18 @@ def with_password(url: str, password: str) -> str | None:
     return f"{scheme}://{user}:{quote(password, safe='')}@{where}"
 
 
+def with_sentinel_password(url: str, password: str) -> str | None:
+    """Return a Redis URL with the password of its Sentinels; None when it holds one already.
+
+    One that names no Sentinels needs none, and stays as it is.
+    """
+    if "+sentinel://" not in url:
+        return url
+    if re.search(r"[?&]sentinel_password=", url):
+        return None
+    return f"{url}{'&' if '?' in url else '?'}sentinel_password={quote(password, safe='')}"
+
+
 def check_redis_url(url: str) -> str:
     """Return `url`, or raise ValueError with a reason that never repeats a part of it."""
     endpoints.parse(url)

@@ -42,6 +42,33 @@ def test_it_joins_its_url(tmp_path: Path, url: str, wanted: str) -> None:
     assert url_of(tmp_path, url) == wanted
 
 
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("redis+sentinel://h/s", "redis+sentinel://h/s?sentinel_password=a%26b"),
+        (
+            "redis+sentinel://h/s?sentinel_username=me",
+            "redis+sentinel://h/s?sentinel_username=me&sentinel_password=a%26b",
+        ),
+        ("redis://h", "redis://h"),
+    ],
+)
+def test_the_sentinels_have_their_own(tmp_path: Path, url: str, wanted: str) -> None:
+    """It goes behind the ? of a URL that names Sentinels, and nowhere else."""
+    (tmp_path / "sentinel-password").write_text("a&b\n")
+
+    assert url_of(tmp_path, url) == wanted
+
+
+def test_both_passwords(tmp_path: Path) -> None:
+    """Redis's own and that of its Sentinels join the same URL, each in its place."""
+    (tmp_path / "redis-password").write_text("pw")
+    (tmp_path / "sentinel-password").write_text("of")
+
+    wanted = "redis+sentinel://me:pw@h,h2/s?sentinel_password=of"
+    assert url_of(tmp_path, "redis+sentinel://me@h,h2/s") == wanted
+
+
 @given(st.text(st.characters(min_codepoint=33, exclude_categories=["Cs", "Z", "Cc"]), min_size=1))
 def test_any_password(tmp_path_factory: pytest.TempPathFactory, password: str) -> None:
     """Whatever stands in it, redis-py finds the same in the URL, and the same host."""
@@ -103,6 +130,17 @@ def test_two_passwords(tmp_path: Path, url: str) -> None:
 
     assert line.startswith("redis.url: it holds a password, and so does the credential redis-pass")
     assert line.endswith("from environment variable BRIDGE_REDIS__URL")
+    assert "hunter2" not in line
+    assert "own@" not in line
+
+
+def test_two_passwords_of_the_sentinels(tmp_path: Path) -> None:
+    """One in the URL and one in the credential: refused, without saying either."""
+    (tmp_path / "sentinel-password").write_text("hunter2")
+
+    line = refusal(tmp_path, "redis+sentinel://h/s?sentinel_password=own@1")
+
+    assert line.startswith("redis.url: it holds a password, and so does the credential sentinel-pa")
     assert "hunter2" not in line
     assert "own@" not in line
 
