@@ -1,20 +1,18 @@
 """The fills of a program of anyone's, out of the stream that a bridge writes (`exec:fills`)."""
 
 import contextlib
-import re
 import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from acceptance.fills_csv import FillsError
 from acceptance.shape import Fill
+from bridge import endpoints
 from bridge.core.contract import TAIL, default_names
 from bridge.core.fills import Fill as Told
 from bridge.core.fills import cost_of, fill_of, is_spot
@@ -23,14 +21,12 @@ from integrations.binance.manifest import Instrument
 PAGE_ENTRIES: Final = 1000
 SOCKET_SECONDS_MAX: Final = 10.0
 TELL_SECONDS: Final = 2.0
-SCHEMES: Final = ("redis", "rediss", "unix")
 # Of the same fill told twice, these may differ: they are of the telling.
 OF_THE_TELLING: Final = frozenset({*TAIL, "event_id"})
-# TypeError: an option in the URL that redis-py does not know; it says so when it connects.
-FAILURES: Final = (redis.RedisError, OSError, TypeError, UnicodeDecodeError)
+FAILURES: Final = (redis.RedisError, OSError, UnicodeDecodeError)
 
 REFUSED: Final = ("denied", "rejected")
-OURS: Final = ("prefix", "strategy_id", "account")  # in a URL; the rest is redis-py's
+OURS: Final = ("prefix", "strategy_id", "account")  # in a URL; the rest is of redis.url
 
 type Tell = Callable[[str], None]
 
@@ -58,24 +54,20 @@ def address(
 
     Raises FillsError, which never repeats a password.
     """
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise FillsError("the Redis URL cannot be read; write redis://host:port/db") from None
-    if parts.scheme not in SCHEMES:
-        raise FillsError("the Redis URL must begin with redis://, rediss:// or unix://")
-    if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
-        raise FillsError("the database behind the last / of the Redis URL is not a number")
-    given = parse_qs(parts.query)
+    base, _, query = text.partition("?")
+    given = parse_qs(query)
     found = given.get("prefix", [""])[-1] if prefix is None else prefix
-    rest = "&".join([each for each in parts.query.split("&") if each.partition("=")[0] not in OURS])
-    where = f"{host}{f':{port}' if port else ''}{parts.path}"
-    url = urlunsplit(parts._replace(query=rest, fragment=""))
+    rest = "&".join([each for each in query.split("&") if each.partition("=")[0] not in OURS])
+    url = f"{base}?{rest}" if rest else base
+    try:
+        endpoints.parse(url)
+    except ValueError as error:
+        raise FillsError(f"the Redis URL: {error}") from None
+    scheme, _, where = base.partition("://")
     return Address(
         url,
         found,
-        f"{parts.scheme}://{where}",
+        f"{scheme}://{where.rpartition('@')[2]}",
         tuple(strategies or given.get("strategy_id", ())),
         tuple(accounts or given.get("account", ())),
     )
@@ -223,12 +215,16 @@ def _fill(told: Told, symbol: str, leg: Any) -> Fill:
 def _entries(place: Address, key: str, tell: Tell) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Yield the entries of the stream in its order. Raises FillsError."""
     began, count, start = time.monotonic(), 0, "-"
-    with contextlib.closing(_client(place)) as client:
+    seconds = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), SOCKET_SECONDS_MAX)
+    with contextlib.closing(
+        endpoints.sync_client(place.url, decode_responses=True, **seconds)
+    ) as client:
         while True:
             try:
                 page: Any = client.xrange(key, start, "+", PAGE_ENTRIES)
             except FAILURES as error:
-                raise FillsError(f"{place.shown} {key}: {error}") from None
+                said = endpoints.told(place.url, error)
+                raise FillsError(f"{place.shown} {key}: {said}") from None
             if not page:
                 return
             yield from page
@@ -236,16 +232,3 @@ def _entries(place: Address, key: str, tell: Tell) -> Iterator[tuple[str, Mappin
             if time.monotonic() > began + TELL_SECONDS:
                 began = time.monotonic()
                 tell(f"{key}: {count:,} entries read")
-
-
-def _client(place: Address) -> redis.Redis:
-    try:
-        return redis.Redis.from_url(
-            place.url,
-            decode_responses=True,
-            socket_timeout=SOCKET_SECONDS_MAX,
-            socket_connect_timeout=SOCKET_SECONDS_MAX,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError as error:
-        raise FillsError(f"{place.shown}: the URL cannot be used: {error}") from None

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import redis
 
+from acceptance import fills_redis
 from bridge.cluster_client import ClusterClient, key_of, node_of, nodes_of
 from bridge.core import resp, scripts
 from bridge.core.contract import EXEC_KINDS, default_names
@@ -13,6 +14,7 @@ from bridge.core.slots import slot_of
 from bridge.embedded_redis import HOST
 from bridge.preflight import client_of, raw_client_of
 from bridge.reader_link import START, ReaderLink, question
+from tests.acceptance.fills_rig import bare, base, publish
 from tests.servers import RedisServer, free_port
 from tests.topologies.cluster import ClusterServers
 
@@ -139,3 +141,12 @@ def test_a_reader_asks_all_nodes(cluster: ClusterServers) -> None:
     assert told() == STREAMS
     assert link.ask([resp.command("XLEN", STREAMS[-1])]) == [1]
     link.close()
+
+
+def test_its_fills_for_acceptance(cluster: ClusterServers) -> None:
+    """`acceptance from-redis` reads a stream on whichever node it lies."""
+    fills = base().fills or ()
+    for prefix in ("a:", "b:", "c:"):
+        publish(cluster.client, fills, prefix)
+        found = fills_redis.read(fills_redis.address(f"{cluster.url}?prefix={prefix}"), tell=str)
+        assert found == bare(*fills)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from acceptance import fills_redis
 from bridge import exits
 from bridge.controller import Keys
 from bridge.core.control import MODE_KEY
+from tests.acceptance.fills_rig import bare, base, publish
 from tests.chaos import sentinel_faults
 from tests.chaos.rig import Pace, Rig, TradingDaemon, refused_with
 from tests.topologies.sentinel import SentinelServers
@@ -167,3 +169,12 @@ def test_no_password_is_told(rig: Rig, servers: SentinelServers) -> None:
     said = [daemon.out, daemon.err, health]
     for text, secret in itertools.product(said, ("of@redis", "of%40redis", "of/sentinel", "of%2F")):
         assert secret not in text
+
+
+def test_its_fills_for_acceptance(servers: SentinelServers) -> None:
+    """`acceptance from-redis` reads the primary that the Sentinels name."""
+    fills = base().fills or ()
+    publish(servers.client, fills, "shadow:")
+    place = fills_redis.address(servers.url, "shadow:")
+
+    assert fills_redis.read(place, tell=str) == bare(*fills)
