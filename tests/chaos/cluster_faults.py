@@ -36,8 +36,7 @@ def cluster_struck(rig: Rig) -> Verdict:
                 rig.until_flowing(daemon)
                 primary.resume()
             elif fault == DEMOTED:
-                cluster.replica_of(primary).ask("CLUSTER", "FAILOVER")
-                cluster.until_replaced(primary)
+                cluster.demote(primary)
             elif fault == MOVED:
                 _move(rig, cluster, stream, primary)
             else:

@@ -16,6 +16,7 @@ PRIMARIES: Final = 3
 SECONDS_MAX: Final = 30.0
 POLL_SECONDS: Final = 0.01
 KEYS_MAX: Final = 100
+FAILOVER_SECONDS_MAX: Final = 6.0
 # A primary that says nothing for so long is replaced. Redis's own default is fifteen times that.
 NODE_TIMEOUT_MILLISECONDS: Final = 1000
 
@@ -154,16 +155,26 @@ class ClusterServers:
 
     def until_replaced(self, node: ClusterNode) -> None:
         """Wait until the others have another primary in the place of this one, and agree on it."""
-        others = [each for each in self.nodes if each is not node]
+        self._until(lambda: self._is_replaced(node), f"{node.port} is replaced")
+
+    def demote(self, primary: ClusterNode) -> None:
+        """Have a primary and its replica change places, as an operator does; wait until they have.
+
+        Redis gives up after five seconds when the replica has but begun to follow.
+        """
+        replica = self.replica_of(primary)
+        again_at = 0.0
 
         def is_replaced() -> bool:
-            return all(
-                each.state["cluster_state"] == "ok"
-                and node.port not in [port for _, _, port in _owners(each)]
-                for each in others
-            )
+            nonlocal again_at
+            if self._is_replaced(primary):
+                return True
+            if time.monotonic() > again_at:
+                again_at = time.monotonic() + FAILOVER_SECONDS_MAX
+                replica.ask("CLUSTER", "FAILOVER")
+            return False
 
-        self._until(is_replaced, f"{node.port} is replaced")
+        self._until(is_replaced, f"{primary.port} is replaced")
 
     def part(self, primary: ClusterNode) -> ClusterNode:
         """Cut a primary's replica off it: what it is told from now on it is told alone.
@@ -233,6 +244,14 @@ class ClusterServers:
     def _is_whole(self) -> bool:
         agreed = [_owners(each) for each in self.nodes]
         return agreed == agreed[:1] * len(agreed) and all(map(_serves, self.nodes))
+
+    def _is_replaced(self, node: ClusterNode) -> bool:
+        return all(
+            each.state["cluster_state"] == "ok"
+            and node.port not in [port for _, _, port in _owners(each)]
+            for each in self.nodes
+            if each is not node
+        )
 
     def _knows_all(self) -> bool:
         wanted = str(len(self.nodes))

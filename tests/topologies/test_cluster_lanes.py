@@ -144,8 +144,7 @@ async def test_append_only_files_of_all_nodes(cluster: ClusterServers) -> None:
         async with rig.running():
             await until(lambda: not any(map(is_rewriting, logging)))
             before = {each: each.info("persistence")["aof_rewrites"] for each in logging}
-            cluster.replica_of(demoted).ask("CLUSTER", "FAILOVER")
-            cluster.until_replaced(demoted)
+            cluster.demote(demoted)
             await rig.until_refused(demoted, "MOVED")
             await rig.drained()
             for node in cluster.primaries:

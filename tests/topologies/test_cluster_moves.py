@@ -175,7 +175,7 @@ async def test_an_idle_link_leaves_who_was_replaced(
     async with owner.running():
         await until(lambda: owner.ups == 1)
         old = cluster.primaries[0]
-        cluster.replica_of(old).ask("CLUSTER", "FAILOVER")
+        cluster.demote(old)
         await until(lambda: owner.downs)
         await until(lambda: old.port not in [each.port for each in owner.link._targets])
         await until(lambda: owner.link.is_up)
