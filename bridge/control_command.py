@@ -37,6 +37,7 @@ from bridge.settings import Config
 ROLES: Final = tuple(FLAG_OF_ROLE)
 POLL_SECONDS: Final = 0.01
 OFF_WORDS: Final = ("0", "false", "off", "no")
+_OR_PLAIN: Final = ", or it has no TLS there (then write redis://)"
 SHORT_NAMES: Final = {name.removeprefix("features:nautilus_"): name for name in FLAGS}
 
 
@@ -56,7 +57,8 @@ def connected(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> Itera
         raise Exit(
             exits.UNAVAILABLE,
             f"redis.url: {safe_url(url)}: no answer within {answer_seconds_max:g} s: Redis hangs, "
-            "or what lies between; how the bridges stand is not known",
+            f"or what lies between{_OR_PLAIN if url.startswith('rediss') else ''}; how the bridges "
+            "stand is not known",
         ) from None
     except redis.exceptions.RedisError as error:
         raise refusal_of(error, url) from None

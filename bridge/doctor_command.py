@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from bridge import control_command, exits
 from bridge.exits import Exit
+from bridge.records import with_streams_of_journal
 from bridge.section import check_redis_url
 from bridge.settings import Config
 from bridge.terminal import Writer
@@ -46,6 +47,7 @@ def doctor(arguments: argparse.Namespace, settings: Config) -> int:
     except ValueError as error:
         raise Exit(exits.USAGE, f"--url: {error}") from None
     is_ours = settings.redis.url is None and arguments.url is None
+    settings = with_streams_of_journal(settings)
     found = Examination(settings, url, arguments.config, is_ours=is_ours)
     found.run(os.environ)
     out = Writer(sys.stdout)

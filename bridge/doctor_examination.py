@@ -28,6 +28,7 @@ from bridge.exits import Exit
 from bridge.lease import lease_keys
 from bridge.preflight import raw_client_of, refusal_of
 from bridge.section import safe_url
+from bridge.sentinel import Sentinel
 from bridge.settings import Config
 from bridge.target import Target
 
@@ -57,7 +58,12 @@ class Examination:
         market_url = config.redis.secret_market_url
         keys, leases = Keys.of(config.role, self._url), lease_keys(config)
         is_market = market_url is None
-        wanted = [*doctor_rights.needs(self._names, keys, leases, market=is_market)]
+        has_sentinels = isinstance(endpoints.parse(self._url), Sentinel)
+        wanted = [
+            *doctor_rights.needs(
+                self._names, keys, leases, market=is_market, has_sentinels=has_sentinels
+            )
+        ]
         client = raw_client_of(self._url)
         try:
             reads = {

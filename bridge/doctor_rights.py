@@ -46,14 +46,19 @@ def _of_market(names: Names) -> Iterator[Need]:
 
 
 def needs(
-    names: Names, keys: Keys, leases: Sequence[str], *, market: bool = True
+    names: Names,
+    keys: Keys,
+    leases: Sequence[str],
+    *,
+    market: bool = True,
+    has_sentinels: bool = False,
 ) -> Iterator[Need]:
     """Yield what the bridge does to its Redis; without `market`, market data go to another one.
 
     `keys` are those of its role, `leases` all that it holds. `ops/redis/bridge.acl` allows this.
     What need not be is doctor's, the other commands', or done another way by the daemon.
     """
-    for line in ("PING", "SCRIPT LOAD x"):
+    for line in ("PING", "SCRIPT LOAD x", *(["ROLE"] if has_sentinels else [])):
         yield True, "", tuple(line.split())
     for line in ("INFO", "BGREWRITEAOF", "HELLO 3", "CLIENT TRACKING ON", "TIME", "SCAN 0"):
         yield False, "", tuple(line.split())

@@ -21,7 +21,9 @@ ENTRY_BYTES: Final = 83
 ROUND_TRIP_NS_MAX: Final = 5_000_000
 STALL_NS_MAX: Final = 250_000_000
 SKEW_NS_MAX: Final = 500_000_000
-ASK: Final = "let the user call CONFIG: '+config|get'"
+# bridge.acl leaves it out on purpose.
+ASK: Final = "ask as administrator, or let the user call CONFIG (it tells passwords): '+config|get'"
+REPLICAS_MIN: Final = 2
 
 
 def server(
@@ -90,11 +92,18 @@ def cut_off(read: Reading) -> Finding:
     if least is None:
         what = "whether a primary needs a replica to take writes cannot be asked"
         return Finding(Level.UNKNOWN, name, what, ASK)
+    replicas = int(read.info.get("connected_slaves", "0"))
     if least == "0":
         what = "a primary that others have replaced takes writes while it is cut off from them"
         remedy = "CONFIG SET min-replicas-to-write 1, and the same in redis.conf of each server"
+        if replicas < REPLICAS_MIN:
+            remedy = f"give it {REPLICAS_MIN} replicas, then {remedy}"
         return Finding(Level.WARN, name, what, remedy)
-    return Finding(Level.OK, name, f"min-replicas-to-write {least}")
+    if replicas <= int(least):
+        what = f"min-replicas-to-write {least}, replicas: {replicas}: the next primary takes no "
+        what += "writes until this one is back as its replica"
+        return Finding(Level.WARN, name, what, "give it another replica")
+    return Finding(Level.OK, name, f"min-replicas-to-write {least}, replicas: {replicas}")
 
 
 def persistence(read: Reading, *, is_ours: bool) -> Finding:

@@ -15,7 +15,7 @@ from bridge.core.control import FLAG_OF_ROLE, flag_of
 from bridge.exits import Exit
 from bridge.lease import Lease
 from bridge.section import safe_url
-from bridge.sentinel import NotLocated, SentinelRefused
+from bridge.sentinel import NotLocated, Sentinel, SentinelRefused
 from bridge.settings import Config
 from bridge.tls import Trouble, trouble
 
@@ -120,13 +120,15 @@ def prepare_redis(
     deadline = time.monotonic() + config.redis.start_timeout_seconds
     where = config.redis.safe_url or "the embedded Redis"
     try:
-        endpoints.parse(url)
+        endpoint = endpoints.parse(url)
     except ValueError as error:
         raise Exit(exits.CONFIGURATION, f"redis.url: {where}: {error}") from None
     try:
         while True:
             try:
                 with contextlib.closing(client_of(url)) as client:
+                    if isinstance(endpoint, Sentinel):
+                        client.role()  # the lanes ask for it at each connect
                     return _prepare(client, config, names, lease, takeover=takeover)
             except redis.exceptions.BusyLoadingError:
                 if time.monotonic() > deadline:

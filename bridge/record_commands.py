@@ -27,6 +27,7 @@ from bridge.exits import Exit
 from bridge.metrics import Metrics
 from bridge.notify import Notifier
 from bridge.readers import Feed, Places
+from bridge.records import with_streams_of_journal
 from bridge.replay import moment, replay
 from bridge.section import check_redis_url
 from bridge.settings import Config
@@ -214,6 +215,7 @@ def _follow(name: str, places: Places) -> int:
 
 def _places(arguments: argparse.Namespace, settings: Config) -> Places:
     url = _checked(arguments.url) if arguments.url else control_command.url_of(settings)
+    settings = with_streams_of_journal(settings)
     return Places(settings, url, _required(settings.state_directory, "state.directory"))
 
 

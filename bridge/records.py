@@ -97,6 +97,27 @@ def opened(config: Config, producer_id: str) -> Iterator[Records]:
         yield records
 
 
+def with_streams_of_journal(config: Config) -> Config:
+    """Return the settings for a command. Which streams a demo writes depends on whose Redis it has,
+    and a command may be given another one (`--url`): its journal, where there is one, says."""
+    if config.streams.prefix is not None or config.role != "demo":
+        return config
+    folder, template = config.journal_directory, config.streams.templates["orders"]
+    known = "" if folder is None else _known_streams(folder).get("orders", "")
+    if not known.endswith(template):
+        return config
+    streams = config.streams.model_copy(update={"prefix": known.removesuffix(template)})
+    return config.model_copy(update={"streams": streams})
+
+
+def _known_streams(folder: Path) -> dict[str, str]:
+    """Return which streams a journal was written for, by kind; empty when it does not say."""
+    try:
+        return dict(json.loads((folder / STREAMS).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
+
+
 def _check_streams(folder: Path, names: Names) -> None:
     """Make sure that a journal goes to the streams that it was written for, and to no others.
 
@@ -104,12 +125,8 @@ def _check_streams(folder: Path, names: Names) -> None:
     OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / STREAMS
+    path, known = folder / STREAMS, _known_streams(folder)
     wanted = {kind: names.key(kind) for kind in EXEC_KINDS}
-    try:
-        known = dict(json.loads(path.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
-        known = {}
     for kind, key in wanted.items():
         if known.get(kind, key) != key:
             raise Exit(

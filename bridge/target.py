@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -82,20 +83,32 @@ def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:
     except OSError as error:
         raise ValueError(f"ssl_ca_certs: the file cannot be used: {_reason(error)}") from None
     if "ssl_certfile" in options:
-        try:
-            # Without a password of ours OpenSSL asks for that of an encrypted key at the terminal.
-            context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), "")
-        except OSError as error:
-            raise ValueError(
-                "ssl_certfile, ssl_keyfile: they cannot be used (the key must not be encrypted): "
-                f"{_reason(error)}"
-            ) from None
+        _load_own(context, options["ssl_certfile"], options.get("ssl_keyfile"))
     if options.get("ssl_check_hostname") is False:
         context.check_hostname = False
     if options.get("ssl_cert_reqs") == "none":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _load_own(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
+    """Take our certificate and its key, which may stand in the same file. Raises ValueError."""
+    for name, path in (("ssl_certfile", certificate), ("ssl_keyfile", key)):
+        try:
+            text = "" if path is None else Path(path).read_text(errors="replace")
+        except OSError as error:
+            raise ValueError(f"{name}: the file cannot be used: {_reason(error)}") from None
+        if name == "ssl_certfile" and key is None and "PRIVATE KEY" not in text:
+            raise ValueError("ssl_certfile holds no key, and there is no ssl_keyfile")
+    try:
+        # Without a password of ours OpenSSL asks for that of an encrypted key at the terminal.
+        context.load_cert_chain(certificate, key, "")
+    except OSError as error:
+        raise ValueError(
+            "ssl_certfile, ssl_keyfile: they cannot be used (the key must not be encrypted): "
+            f"{_reason(error)}"
+        ) from None
 
 
 def _reason(error: OSError) -> str:

@@ -59,13 +59,26 @@ def test_persistence(
     assert text in found.what
 
 
-@pytest.mark.parametrize(("least", "level"), [("0", WARN), ("1", OK), (None, UNKNOWN)])
-def test_a_primary_that_is_cut_off(least: str | None, level: Level) -> None:
-    """One that can be replaced is to refuse writes while it has no replica."""
+@pytest.mark.parametrize(
+    ("least", "replicas", "level", "remedy"),
+    [
+        ("0", "2", WARN, "CONFIG SET min-replicas-to-write 1, "),
+        ("0", "1", WARN, "give it 2 replicas, then CONFIG SET"),
+        ("1", "2", OK, ""),
+        ("1", "1", WARN, "give it another replica"),
+        (None, "2", UNKNOWN, "ask as administrator"),
+    ],
+)
+def test_a_primary_that_is_cut_off(
+    least: str | None, replicas: str, level: Level, remedy: str
+) -> None:
+    """One that can be replaced is to refuse writes while it has no replica; the one that takes its
+    place has one replica less."""
     settings = {} if least is None else {"min-replicas-to-write": least}
-    found = doctor_server.cut_off(Reading(settings=settings))
+    found = doctor_server.cut_off(Reading(info={"connected_slaves": replicas}, settings=settings))
     assert found.level is level
-    assert (level is OK) != bool(found.remedy)
+    assert found.remedy.startswith(remedy)
+    assert bool(found.remedy) == bool(remedy)
 
 
 def test_the_demos_own_redis() -> None:

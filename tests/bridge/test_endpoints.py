@@ -122,7 +122,15 @@ def test_one_object_for_one_url() -> None:
         ("rediss://:hunter2@h?ssl_check_hostname=maybe", "ssl_check_hostname"),
         ("rediss://:hunter2@h?ssl_ca_certs=", "empty"),
         ("rediss://:hunter2@h?ssl_ca_certs=/no/hunter2", "ssl_ca_certs: the file cannot be used"),
-        ("rediss://:hunter2@h?ssl_certfile=/no/hunter2", "ssl_certfile, ssl_keyfile: "),
+        ("rediss://:hunter2@h?ssl_certfile=/no/hunter2", "ssl_certfile: the file cannot be used"),
+        (
+            f"rediss://:hunter2@h?ssl_certfile={__file__}&ssl_keyfile=/no/hunter2",
+            "ssl_keyfile: the file cannot be used: No such file",
+        ),
+        (
+            f"rediss://:hunter2@h?ssl_certfile={__file__}",
+            "holds no key, and there is no ssl_keyfile",
+        ),
         ("rediss://:hunter2@h?ssl_keyfile=/no/hunter2", "without ssl_certfile"),
         ("unix://:hunter2@run/redis.sock", "three slashes"),
         ("unix://", "three slashes"),

@@ -156,3 +156,24 @@ def test_closed_twice(tmp_path: Path) -> None:
     assert descriptors(tmp_path) == descriptors(tmp_path / "journal") == []
     assert (tmp_path / "journal" / LOCK).exists()
     opened(tmp_path / "journal").close()
+
+
+@pytest.mark.parametrize("written_for", ["", "demo:"])
+@pytest.mark.parametrize("redis", [{}, {"redis__url": "redis://h"}])
+def test_a_command_asks_the_journal(
+    tmp_path: Path, written_for: str, redis: dict[str, str]
+) -> None:
+    """Which streams a demo wrote depends on whose Redis it had: its journal says so, whatever Redis
+    a command is given."""
+    Records.open(_config(state__directory=tmp_path, streams__prefix=written_for), "A").close()
+    settings = records.with_streams_of_journal(_config(state__directory=tmp_path, **redis))
+    assert settings.stream_prefix == written_for
+
+
+def test_a_command_without_a_journal(tmp_path: Path) -> None:
+    """Without one the settings say it, as to the daemon; what they name stays with one, too."""
+    mine = _config(state__directory=tmp_path)
+    assert records.with_streams_of_journal(mine) is mine
+    Records.open(mine, "A").close()
+    others = _config(state__directory=tmp_path, streams__prefix="mine:")
+    assert records.with_streams_of_journal(others).stream_prefix == "mine:"

@@ -1,5 +1,6 @@
 """bridge/sentinel.py and the link over it: where the primary is, and what comes of not knowing."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ import pytest
 import redis
 
 from bridge import config, endpoints, exits
+from bridge.__main__ import main
 from bridge.core.contract import default_names
 from bridge.embedded_redis import HOST
 from bridge.exits import Exit
@@ -200,6 +202,27 @@ def test_what_a_start_says(
     assert (caught.value.code, words in str(caught.value)) == (code, True), caught.value
     for secret in (PASSWORD, SENTINEL_PASSWORD, "of%40redis", "of%2Fsentinel"):
         assert secret not in str(caught.value)
+
+
+def test_a_user_that_may_not_ask_for_the_role(
+    servers: SentinelServers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each lane asks for it at each connect: a start without that right is refused, and doctor
+    names it."""
+    servers.client.acl_setuser("bare", True, passwords=["+pw"], keys=["*"], commands=["+@all"])
+    servers.client.acl_setuser("bare", True, commands=["-role"])
+    url = f"redis+sentinel://bare:pw@{servers.url.rpartition('@')[2]}"
+    sentinel_of(servers, url)
+    settings = config.load(None, environ={}, overrides={"redis.url": url})
+
+    with pytest.raises(Exit) as caught:
+        prepare_redis(url, settings, default_names())
+    assert caught.value.code == exits.REFUSED
+    assert main(["doctor", "--json", "--url", url]) == exits.FAILED
+
+    found = json.loads(capsys.readouterr().out)["findings"]
+    (rights,) = [each for each in found if each["name"] == "permissions"]
+    assert "+role" in rights["remedy"]
 
 
 def test_no_sentinel_at_all() -> None:

@@ -23,7 +23,7 @@ from tests.chaos.rig import Rig, TradingDaemon, refused_with
 FULL = "disk full"
 TOO_LARGE = "file too large"
 FILLER = "filler"
-DISK_BYTES = 8 << 20
+DISK_BYTES = 64 << 20  # ledger and archive are on it, too
 SEGMENT_BYTES = 1 << 18
 HALT_BYTES = SEGMENT_BYTES // 2
 # What Redis has confirmed need not stay: the disk is small, and a start reads all of it.

@@ -5,23 +5,19 @@ import pty
 import re
 import shutil
 import termios
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import redis
 
 from bridge.embedded_redis import find_redis_server
-from tests.bridge.doctors import KEPT, as_user, seen
-from tests.bridge.processes import ROOT, environment, eventually
+from tests.bridge.processes import ROOT, eventually
 from tests.ops.booted import OPT, PASSWORD, PASSWORD_FILE, Booted
 from tests.ops.placed import PYTHON
-from tests.servers import RedisServer, server_or_exit
+from tests.servers import server_or_exit
 
 URLS_FILE = "/etc/nautilus-redis-bridge/credentials/shadow/notify-urls"
 SERVICE = (ROOT / "README.md").read_text().partition("\n## As a service\n")[2]
 STEPS = re.findall(r"^```sh\n(.*?)^```$", SERVICE, re.MULTILINE | re.DOTALL)[0]
-RULES = re.findall(r"^ACL SETUSER bridge on >PASSWORD (.*)$", SERVICE, re.MULTILINE)
 
 
 def typed(command: str, prompt: bytes, text: str) -> tuple[int, bytes]:
@@ -73,27 +69,6 @@ def test_alert_urls_are_asked_for(tmp_path: Path) -> None:
     assert PASSWORD.encode() not in b"".join([shown for _, shown in asked])
     assert file.read_text().splitlines() == urls
     assert file.stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize("role", ["shadow", "live"])
-def test_the_rights_are_enough(
-    make_redis: Callable[..., RedisServer],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    role: str,
-) -> None:
-    """`doctor` finds that the user may do all that is needed, and somebody else's keys are not."""
-    [rules] = RULES
-    [of_live] = re.findall(r"`(~\S+ ~[^`]*)` in place of `~shadow:\*`", SERVICE)
-    if role == "live":
-        rules = rules.replace("~shadow:*", of_live)
-    url = as_user(make_redis(*KEPT), "bridge", *rules.split())
-    settings = {"redis__url": url, "BRIDGE_ROLE": role, "node__exec_client": "a:b"}
-    monkeypatch.setattr("os.environ", environment(settings))
-
-    assert "may do all that is needed" in seen(capsys.readouterr).told["permissions"]
-    with redis.Redis.from_url(url) as client, pytest.raises(redis.exceptions.NoPermissionError):
-        client.get("somebody's")
 
 
 @pytest.mark.slow
