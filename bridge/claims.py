@@ -50,9 +50,12 @@ class Claims:
         self._lease = lease
         self._run_id = None if journal is None else journal.run_id
         self._may_ask = True
+        # By kind, the id of our mark, and up to where nothing of ours was found behind it.
+        self._looked: dict[str, tuple[str, str]] = {}
 
     async def begin(self) -> None:
         """Prepare a new connection. Raises RedisRefused, Exit (FENCED), JournalFailed."""
+        self._looked.clear()
         await self._make_whole()
         await self.keep_lease()
         # One for each connection: what an older one still has in the server's buffers is fenced.
@@ -93,7 +96,9 @@ class Claims:
         if not isinstance(answers, list) or len(answers) != len(producers):
             raise ProtocolError("Redis answered a claim with what is none")
         said = dict(zip(producers, map(_text, answers), strict=True))
-        marks = {name: int(text) for name, text in said.items() if text.isdecimal()}
+        marks = {
+            name: int(text.partition(" ")[0]) for name, text in said.items() if text[:1].isdecimal()
+        }
         marks |= {name: 0 for name, text in said.items() if text == "absent"}
         unsure = [
             name
@@ -101,6 +106,9 @@ class Claims:
             if text == "rewound" or (text == "none" and self._may_be_there(stream, name))
         ]
         marks |= {name: 0 for name, text in said.items() if text == "none" and name not in unsure}
+        present = self._lane.producer
+        if marks.get(present) and await self._is_set_back(stream, said[present]):
+            unsure.append(present)
         if unsure:
             marks |= await self._remark(stream, unsure)
         return marks
@@ -134,13 +142,28 @@ class Claims:
         opened = 0 if self._journal is None else self._journal.opened.get(stream.kind, 0)
         return stream.sent > 0 or opened > 0
 
+    async def _is_set_back(self, stream: ExecStream, answer: str) -> bool:
+        """Return whether the stream holds entries of ours behind our mark, as when a slot is moved
+        by copies of two moments. What others wrote behind the mark is looked at once."""
+        seq, *places = answer.split()
+        if not places or self._looked.get(stream.kind) == tuple(places):
+            return False
+        mark_id, last_id = places
+        marked, looked = self._looked.get(stream.kind, ("", ""))
+        begin = looked if marked == mark_id else mark_id
+        async for _, _, number in self._search(stream.key, [self._lane.producer], f"({begin}"):
+            if number > int(seq):
+                return True
+        self._looked[stream.kind] = (mark_id, last_id)
+        return False
+
     async def _search(
-        self, key: str, producers: Sequence[str]
+        self, key: str, producers: Sequence[str], begin: str = "-"
     ) -> AsyncIterator[tuple[str, str, int]]:
         """Yield id, producer and number of these producers' entries, the newest first."""
         end = "+"
         while True:
-            words = (key, end, str(SEARCH_ENTRIES), *producers)
+            words = (key, end, begin, str(SEARCH_ENTRIES), *producers)
             answer = await self._ask("EVAL", scripts.SEARCH, "1", *words)
             if not isinstance(answer, list) or not answer:
                 raise ProtocolError("Redis answered a search with what is none")

@@ -6,23 +6,28 @@ lane goes on behind its mark, and the map is read again.
 """
 
 import asyncio
-import contextlib
 import functools
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import structlog
+
 from bridge.core import resp, slots
 from bridge.core.resp import ProtocolError, Push, Reply, ReplyError
 from bridge.core.slots import SlotMap
 from bridge.endpoints import Cluster, Endpoint
-from bridge.link import FOLLOW_SECONDS, OUTAGE, Connection, Link, connect
+from bridge.link import FOLLOW_SECONDS, OUTAGE, Connection, Link, RedisRefused, connect
 from bridge.target import Target
+
+log = structlog.get_logger("nautilus_bridge.cluster")
 
 # Who is away, and does not even say so, must not keep us long from asking who is in its place.
 NODE_SECONDS_MAX: Final = 1.0
 EVERY: Final = -1
+QUESTIONS: Final = (("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
 
 
 def link_to(endpoint: Endpoint, **settings: Any) -> Link:
@@ -38,9 +43,11 @@ class ClusterLink(Link):
     def __init__(self, cluster: Cluster, **settings: Any) -> None:
         super().__init__(cluster, **settings)
         self._cluster = cluster
-        # Whom to ask for the map, another one at each attempt.
+        # Whom to ask for the map: each in turn, those first that were heard of last.
         self._doors = deque(cluster.seeds)
         self._targets: tuple[Target, ...] = ()
+        self._epoch = 0
+        self._outdated = self._silent = 0  # how many in a row
 
     async def _connect(self) -> Connection:
         found, self._targets = await self._read_map()
@@ -72,33 +79,85 @@ class ClusterLink(Link):
         """
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
-            with contextlib.suppress(*OUTAGE):
+            try:
                 _, targets = await self._read_map()
-                if targets != self._targets:
-                    names = ", ".join([each.where for each in targets])
-                    connection.end(ConnectionResetError(f"the primaries are {names} now"))
+            except OUTAGE as error:
+                self._note_silence(error)
+                continue
+            self._silent, self._cluster.problem = 0, ""
+            if targets != self._targets:
+                names = ", ".join([each.where for each in targets])
+                connection.end(ConnectionResetError(f"the primaries are {names} now"))
+
+    def _note_silence(self, error: Exception) -> None:
+        """Tell that nobody says who the primaries are, once each has been asked in vain."""
+        self._silent += 1
+        if self._silent == len(self._doors):
+            said = self._cluster.without_secrets(str(error))
+            self._cluster.problem = f"no node tells who the primaries are: {said}"
+            log.warning("cluster.silent", lane=self.name, problem=self._cluster.problem)
 
     async def _read_map(self) -> tuple[SlotMap, tuple[Target, ...]]:
         """Return the slots, and how to get into each of their nodes. Raises one of OUTAGE."""
         door = self._doors[0]
         self._doors.rotate(-1)
-        connection, answer = await _enter(door, "CLUSTER", "SLOTS")
-        connection.forget()
+        epoch, answer = await _asked(door)
+        self._believe(door, epoch)
         try:
             found = slots.slot_map(answer)
         except ValueError as error:
             raise ConnectionError(f"{door.where}: {error}") from None
         targets = tuple([_at(door, node) for node in found.nodes])
-        seeds = [each for each in self._cluster.seeds if each not in targets]
-        self._doors = deque([*[each for each in (*targets, *seeds) if each != door], door])
+        known = dict.fromkeys((*targets, *self._cluster.seeds))
+        fresh = [each for each in known if each not in self._doors]
+        self._doors = deque([*fresh, *[each for each in self._doors if each in known]])
         return found, targets
 
+    def _believe(self, door: Target, epoch: int | None) -> None:
+        """Raise ConnectionError for what a node says that knows of an older election than others:
+        it is cut off from them. A Cluster in which all do was made anew."""
+        if epoch is None or epoch >= self._epoch or self._outdated >= len(self._doors):
+            self._epoch, self._outdated = self._epoch if epoch is None else epoch, 0
+            return
+        self._outdated += 1
+        raise ConnectionError(
+            f"{door.where}: its epoch is {epoch}, that of others is {self._epoch}: it is cut off"
+        )
 
-async def _enter(target: Target, *question: str) -> tuple[Connection, Reply]:
+
+async def _asked(door: Target) -> tuple[int | None, Reply]:
+    """Return the epoch that a node knows of, None where it may not be asked, then what it answers
+    to CLUSTER SLOTS: that is not older. Raises one of OUTAGE."""
+    connection, _ = await _enter(door)
+    answers, is_told = list[Reply](), asyncio.get_running_loop().create_future()
+
+    def take(replies: Sequence[Reply]) -> None:
+        answers.extend(replies)
+        if len(answers) >= len(QUESTIONS) and not is_told.done():
+            is_told.set_result(None)
+
+    try:
+        connection.on_replies = take
+        connection.write(b"".join([resp.command(*words) for words in QUESTIONS]))
+        both = (is_told, connection.closed)
+        await asyncio.wait(both, timeout=NODE_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        connection.forget()
+    if not is_told.done():
+        raise ConnectionError(f"{door.where}: it does not tell CLUSTER SLOTS")
+    info, places = answers[:2]
+    if isinstance(places, ReplyError):
+        raise RedisRefused(places, door.without_secrets(places.message))
+    text = info.decode(errors="replace") if isinstance(info, bytes) else ""
+    epoch = re.search(r"^cluster_current_epoch:(\d{1,20})\r?$", text, re.MULTILINE)
+    return (int(epoch[1]) if epoch else None), places
+
+
+async def _enter(target: Target) -> tuple[Connection, Reply]:
     """Do as `connect` does, in less time; an error names the node."""
     try:
         async with asyncio.timeout(NODE_SECONDS_MAX):
-            return await connect(target, *question)
+            return await connect(target)
     except TimeoutError:
         raise TimeoutError(f"{target.where}: no answer within {NODE_SECONDS_MAX:g} s") from None
     except OSError as error:

@@ -159,7 +159,8 @@ def _scripts(client: redis.Redis, key: str) -> tuple[str, int]:
         if isinstance(said := tried(client, "SCRIPT", "LOAD", script), Exception):
             return str(said), 0
     began = time.perf_counter_ns()
-    said = tried(client, "EVALSHA", scripts.digest(scripts.SEARCH), "1", key, "+", "1", "nobody")
+    words = ("1", key, "+", "-", "1", "nobody")
+    said = tried(client, "EVALSHA", scripts.digest(scripts.SEARCH), *words)
     is_wrong = isinstance(said, Exception) and not str(said).startswith("WRONGTYPE")
     return str(said) if is_wrong else "", time.perf_counter_ns() - began
 

@@ -101,6 +101,7 @@ def needs(
 def _of_cluster(keys: Keys) -> Iterator[Need]:
     """Yield what is done on a Cluster besides: the map, a slot that moves, a beat on each node."""
     yield True, "", ("CLUSTER", "SLOTS")
+    yield False, "", ("CLUSTER", "INFO")
     yield False, "", ("COMMAND",)
     yield False, "", ("ASKING",)
     beat, meant = f"{keys.state}:{{{keys.flag}}}", f"{keys.state}:*"

@@ -8,7 +8,7 @@ import functools
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -40,13 +40,16 @@ OPTIONS: Final = {
 _HOST = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+)(:(?P<port>\d{1,5}))?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cluster:
-    """A Redis Cluster, by some of its nodes; each is entered in the same way."""
+    """A Redis Cluster, by some of its nodes; each is entered in the same way.
+
+    All of a process share one: `problem` is why it is not sure who the primaries are now.
+    """
 
     seeds: tuple[Target, ...]
     db: int = 0
-    problem: str = ""
+    problem: str = field(default="", compare=False)
 
     @property
     def where(self) -> str:
@@ -157,6 +160,9 @@ def _split(url: str) -> _Parts:
     if "#" in url:
         raise ValueError("a # in it has to be written %23")
     user, _, hosts = split.netloc.rpartition("@")
+    name = user.partition(":")[0]
+    if "@" in name or (kind and ("@" in user or "," in name)):
+        raise ValueError("user and password stand once, before the hosts: , in them is %2C, @ %40")
     username, _, password = map(unquote, user.partition(":"))
     return _Parts(
         scheme,

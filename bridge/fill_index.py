@@ -25,6 +25,8 @@ COMMIT_NS: Final = 1_000_000_000
 RECENT_MAX: Final = 10_000
 INSERT: Final = "INSERT OR IGNORE INTO known VALUES (?)"
 NOTHING: Final = bytes(16)
+ALONE_SECONDS_MAX: Final = 0.2
+BUSY_SECONDS_MAX: Final = 5.0
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS known (once BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS place (
@@ -122,10 +124,21 @@ class FillIndex:
             log.error("fill_index.failed", path=str(self._path), problem=str(error))
 
     def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        # The journal's lock keeps other bridges out; without SQLite's own a question takes half as
+        # long. Somebody who looks on by other means is no reason not to start.
         try:
-            # The journal's lock keeps others out; without locks a question takes half as long.
-            database.execute("PRAGMA locking_mode=EXCLUSIVE")
+            return self._opened("EXCLUSIVE", ALONE_SECONDS_MAX)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        return self._opened("NORMAL", BUSY_SECONDS_MAX)
+
+    def _opened(self, locking_mode: str, busy_seconds_max: float) -> sqlite3.Connection:
+        database = sqlite3.connect(
+            self._path, timeout=busy_seconds_max, isolation_level=None, check_same_thread=False
+        )
+        try:
+            database.execute(f"PRAGMA locking_mode={locking_mode}")
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
             database.executescript(TABLES)

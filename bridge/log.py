@@ -15,7 +15,7 @@ MASK = "***"
 
 _SECRET_KEY = re.compile(r"pass|secret|token|api[_-]?key|private", re.IGNORECASE)
 # Everything up to the last "@" of the word goes: a password may itself hold "@" or "/".
-_USER_INFO = re.compile(r"://(?:([^\s/?#@:]*:)\S*|[^\s/?#@:]+)@")
+_USER_INFO = re.compile(r"://(?:([^\s/?#@:]*:)\S*|[^\s/?#@:]*(?:@\S*)?)@")
 _QUERY_OPTION = re.compile(r"([?&]([^=&\s]+)=)[^&\s]+")
 
 

@@ -57,8 +57,9 @@ end
 """
 
 # KEYS stream, mark; ARGV scope, token, producer ...
-# -> by producer: `<seq>`; without a mark `absent` where there is no stream, else `none`; `rewound`
-# when the stream is behind its mark.
+# -> by producer: `<seq>`, and where the stream goes on behind the mark, ` <mark's id> <last id>`;
+# without a mark `absent` where there is no stream, else `none`; `rewound` when the stream is behind
+# its mark.
 CLAIM: Final = f"""{_STATE}
 local stream, mark = KEYS[1], KEYS[2]
 local kind, wrong = typed(stream, 'stream')
@@ -74,6 +75,8 @@ for i = 3, #ARGV do
   if not text then answer[#answer + 1] = info and 'none' or 'absent'
   elseif not seq then return redis.error_reply('BAD mark of ' .. ARGV[i] .. ' in ' .. mark)
   elseif state(stream, info, id, added) ~= 'whole' then answer[#answer + 1] = 'rewound'
+  elseif info and before(id, info['last-generated-id']) then
+    answer[#answer + 1] = seq .. ' ' .. id .. ' ' .. info['last-generated-id']
   else answer[#answer + 1] = seq end
 end
 if redis.call('HGET', mark, 'owner:' .. ARGV[1]) ~= ARGV[2] then
@@ -148,13 +151,13 @@ end
 return failed or last
 """
 
-# KEYS stream; ARGV end, how many entries to look at, producer ... -> the oldest id looked at (empty
-# when that was the stream's first), then id, producer and seq of each entry of theirs, the newest
+# KEYS stream; ARGV end, begin, how many entries to look at, producer ... -> the oldest id looked at
+# (empty when there are no more), then id, producer and seq of each entry of theirs, the newest
 # first. Entries of others may be of any size: they stay where they are.
 SEARCH: Final = """
 local wanted, answer = {}, {''}
-for i = 3, #ARGV do wanted[ARGV[i]] = true end
-local page = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', ARGV[2])
+for i = 4, #ARGV do wanted[ARGV[i]] = true end
+local page = redis.call('XREVRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])
 for _, entry in ipairs(page) do
   local producer, seq
   for i = 1, #entry[2], 2 do
@@ -165,7 +168,7 @@ for _, entry in ipairs(page) do
     for _, word in ipairs({entry[1], producer, seq}) do answer[#answer + 1] = word end
   end
 end
-if #page == tonumber(ARGV[2]) then answer[1] = page[#page][1] end
+if #page == tonumber(ARGV[3]) then answer[1] = page[#page][1] end
 return answer
 """
 

@@ -170,6 +170,47 @@ async def test_a_search_that_found_nothing_is_not_repeated(
 
 
 @on_uvloop
+@pytest.mark.parametrize("others", PAGES)
+async def test_a_mark_of_an_earlier_moment(
+    redis_server: RedisServer, tmp_path: Path, others: int
+) -> None:
+    """A slot was moved by hand, the mark before its stream, and others have written since: what the
+    stream holds behind the mark is not sent again."""
+    rig, client = JournalRig(tmp_path), redis_server.client
+    async with rig.running(redis_server.port) as session:
+        session.append("orders", 5)
+        await session.drained()
+        earlier = client.hgetall(MARK)
+        session.append("orders", 5)
+        await session.drained()
+        foreign(client, others)
+        client.hset(MARK, session.producer, earlier[session.producer])
+        session.publisher.exec.link.drop()
+        session.append("orders", 5)
+        await session.drained()
+
+    assert texts(client, {session.producer}) == rig.appended["orders"]
+
+
+@on_uvloop
+async def test_what_others_wrote_is_looked_at_once(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """A stream into which others write is asked about each second, not read each second."""
+    rig, client = JournalRig(tmp_path), redis_server.client
+    async with rig.running(redis_server.port) as session:
+        session.append("orders", 5)
+        await session.drained()
+        foreign(client, 500)
+        before = calls(client, "xrevrange")
+        for looks in (True, False):
+            claimed = calls(client, "evalsha")
+            await until(lambda claimed=claimed: calls(client, "evalsha") >= claimed + 12)
+            assert (calls(client, "xrevrange") > before) == looks
+            before = calls(client, "xrevrange")
+
+
+@on_uvloop
 async def test_what_is_nowhere_is_no_backlog(make_redis: MakeRedis, tmp_path: Path) -> None:
     """Numbers that the journal no longer holds cannot be sent: they do not keep an end waiting."""
     server, rig = make_redis(), JournalRig(tmp_path, journal={"segment_bytes": 1 << 16})

@@ -210,6 +210,21 @@ def test_the_file_is_in_use(tmp_path: Path, journal: Journal) -> None:
     fills.close()
 
 
+def test_somebody_looks_on(tmp_path: Path, journal: Journal) -> None:
+    """Who has read the file, and has it open still, does not keep a bridge from starting."""
+    fills = FillIndex(tmp_path, journal)
+    _record(journal, fills, 1)
+    fills.close()
+    other = sqlite3.connect(tmp_path / NAME)
+    assert other.execute("SELECT count(*) FROM known").fetchone() == (1,)
+    fills = FillIndex(tmp_path, journal)
+    _record(journal, fills, 2)
+    assert _known(fills, range(5)) == [1, 2]
+    fills.close()
+    assert other.execute("SELECT count(*) FROM known").fetchone() == (2,)
+    other.close()
+
+
 # Room.
 
 

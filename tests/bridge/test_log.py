@@ -131,6 +131,8 @@ def test_a_secret_key_is_masked_at_any_depth(capsys: Capture, key: str) -> None:
         ),
         ("to redis://a:b@c and amqp://d:e@f", "to redis://a:***@c and amqp://d:***@f"),
         ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("redis://ops@desk:hunter2@host/0", "redis://***@host/0"),
+        ("redis://@:hunter2@host/0", "redis://***@host/0"),
         ("mail to me@home: done", "mail to me@home: done"),
     ],
 )

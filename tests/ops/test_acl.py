@@ -126,6 +126,7 @@ WORDS = {
     "scan": "SCAN 0",
 }
 KEYED = frozenset(" ".join([each for kind, each in BRIDGE.items() if kind != "no key"]).split())
+IN_A_CLUSTER = {"+cluster|slots", "+cluster|info", "+command", "+asking"}
 # Of the connection and of transactions: doctor does not try them.
 UNTRIED = {"acl|whoami", "discard", "multi", "role", "select"}
 # Redis lets everybody: to get in, and out.
@@ -137,7 +138,7 @@ def all_needs(prefix: str, role: str) -> Iterator[Need]:
     leases = [f"bridge:lease:{each}" for each in ("X-1", f"prefix:{prefix}", "trader:X-1")]
     for url in ("redis://h", "redis+cluster://h"):
         for each in needs(default_names(prefix), Keys.of(role, url), leases):
-            if right(each[2]) not in ("+cluster|slots", "+command", "+asking"):
+            if right(each[2]) not in IN_A_CLUSTER:
                 yield each
 
 

@@ -29,7 +29,7 @@ NAMES = default_names("demo:")
 FILLS, ORDERS = NAMES.key("fills"), NAMES.key("orders")
 METRICS, CONTRACT = NAMES.prefixed(contract.METRICS_KEY), NAMES.prefixed(contract.CONTRACT_KEY)
 
-IN_A_CLUSTER = "+cluster|slots +command"
+IN_A_CLUSTER = "+cluster|slots +cluster|info +command"
 
 type Start = Callable[..., Daemon]
 

@@ -31,7 +31,9 @@ class Caller:
             return str(error)
 
     def claim(self, *producers: str) -> Any:
-        return self.call(scripts.CLAIM, *(producers or [self.producer]))
+        """Return the answer by producer, without the ids of mark and stream."""
+        answer = self.call(scripts.CLAIM, *(producers or [self.producer]))
+        return answer if isinstance(answer, str) else [each.split()[0] for each in answer]
 
     def remark(self, seq: int, entry_id: str) -> Any:
         return self.call(scripts.REMARK, self.producer, seq, entry_id)

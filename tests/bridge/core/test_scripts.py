@@ -39,6 +39,18 @@ def test_a_claim_fences_the_owner_before(owner: Caller) -> None:
     assert other.ship(5, 6) == 6
 
 
+def test_a_claim_tells_what_follows_the_mark(caller: Caller) -> None:
+    """Where the stream goes on behind the mark, the answer has both ids: somebody has to look."""
+    caller.claim()
+    caller.ship(1, 2)
+    assert caller.call(scripts.CLAIM, "P") == ["2"]
+    last = caller.last_id
+
+    later = caller.client.xadd(STREAM, {"n": "of another"})
+
+    assert caller.call(scripts.CLAIM, "P") == [f"2 {last} {later}"]
+
+
 def test_scopes_do_not_fence_each_other(owner: Caller) -> None:
     """Producers of different scopes write the same stream side by side."""
     other = Caller(owner.client, producer="Q", token="u", scope="other")
