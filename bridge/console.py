@@ -39,7 +39,8 @@ def banner(config: Config, names: Names, *, redis: str, status: str) -> Iterator
     """Yield where everything is: `redis` as it may be shown, `status` the server's base URL."""
     kinds = [*config.market.subscribe, *(["bars"] if config.market.bar_types else [])]
     yield f"role {config.role}, strategy {config.source.strategy}, Redis {redis}"
-    yield f"page     {status}/"
+    asks = "" if config.status.token is None else "   asks for the token: open /?token=... once"
+    yield f"page     {status}/{asks}"
     yield f"metrics  {status}/metrics   health  {status}/health"
     yield "streams  " + "  ".join([names.key(kind) for kind in contract.EXEC_KINDS])
     yield "         " + "  ".join([names.prefix + names.templates[kind] for kind in kinds])

@@ -53,9 +53,13 @@ class StatusSettings(Section):
     def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for each in value:
             try:
-                ipaddress.ip_network(each)
+                network = ipaddress.ip_network(each)
             except ValueError as error:
                 raise ValueError(str(error)) from None
+            mapped = getattr(network.network_address, "ipv4_mapped", None)
+            if mapped is not None:
+                plain = f"{mapped}/{network.prefixlen - 96}"
+                raise ValueError(f"an IPv4 client is known by its IPv4 address: write {plain}")
         return value
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.status_settings import StatusSettings, is_loopback
@@ -21,6 +21,9 @@ OPEN_PATHS: Final = ("/health",)
 # The header of that name: an IPv6 address in brackets or anything else, and a port.
 HOST: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::\d+)?")
 COOKIE_SECONDS: Final = 30 * 86_400
+# What a browser says of a request that a page of somebody else makes. Another port of this host is
+# the same site.
+FOREIGN_SITES: Final = ("cross-site", "same-site")
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
     " img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -35,7 +38,21 @@ HEADERS: Final = {
 LOGIN: Final = (
     "a token is needed (status.token): open /?token=..., or send Authorization: Bearer ...\n"
 )
+LOGIN_PAGE: Final = f"""\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>A token is needed - Nautilus bridge</title>
+<h1>A token is needed</h1>
+<p>Open <code>/?token=...</code> of this address, with the token of the bridge in place of the dots.
+This browser is let in for {COOKIE_SECONDS // 86_400} days then.</p>
+<p>The token is what <code>status.token</code> is set to, or the credential
+<code>status-token</code>.</p>
+</html>
+"""
 STRANGER: Final = "this address may not look; see status.trusted_proxy and status.token\n"
+FOREIGN: Final = "a page of another site may link to /, and ask for nothing else\n"
 MISNAMED: Final = "not by this name: a local address is asked as localhost, 127.0.0.1 or [::1]\n"
 
 
@@ -77,6 +94,8 @@ class Access:
     def _refusal(self, scope: Scope) -> Response | None:
         """Return the answer to who may not look, or logs in; None for who may."""
         headers = Headers(scope=scope)
+        if _is_foreign(scope["path"], headers):
+            return PlainTextResponse(FOREIGN, HTTPStatus.FORBIDDEN)
         if self._token is not None:
             if scope["path"] == "/" and (login := self._login(scope)):
                 return login
@@ -88,7 +107,7 @@ class Access:
         elif self._token is None and not self._proxies:
             is_local = True
         else:
-            return _no_entry(asks=self._token is not None)
+            return self._no_entry(headers)
         # A name of theirs that was made to lead here lets other sites in: DNS rebinding.
         if is_local and not self._is_own(headers.get("host", "")):
             return PlainTextResponse(MISNAMED, HTTPStatus.FORBIDDEN)
@@ -98,7 +117,9 @@ class Access:
         kind, _, shown = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._is_token(shown.strip()):
             return True
-        session = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
+        # Proxies may send cookies one by one.
+        cookies = cookie_parser("; ".join(headers.getlist("cookie")))
+        session = cookies.get(self._cookie, "")
         return hmac.compare_digest(session.encode(), self._session.encode())
 
     def _login(self, scope: Scope) -> Response | None:
@@ -108,10 +129,19 @@ class Access:
             return None
         # The address without the token, whatever a proxy has put in front of it.
         answer = Response(status_code=HTTPStatus.SEE_OTHER, headers={"location": "./"})
+        # Lax: links of other sites find who has logged in, and nothing else of theirs does.
         answer.set_cookie(
-            self._cookie, self._session, max_age=COOKIE_SECONDS, httponly=True, samesite="strict"
+            self._cookie, self._session, max_age=COOKIE_SECONDS, httponly=True, samesite="lax"
         )
         return answer
+
+    def _no_entry(self, headers: Headers) -> Response:
+        if self._token is None:
+            return PlainTextResponse(STRANGER, HTTPStatus.FORBIDDEN)
+        asks = {"www-authenticate": "Bearer"}
+        if "text/html" in headers.get("accept", ""):
+            return HTMLResponse(LOGIN_PAGE, HTTPStatus.UNAUTHORIZED, asks)
+        return PlainTextResponse(LOGIN, HTTPStatus.UNAUTHORIZED, asks)
 
     def _is_token(self, shown: str) -> bool:
         assert self._token is not None
@@ -126,10 +156,16 @@ class Access:
         return hmac.new(self._token or b"", b"bridge status " + purpose, hashlib.sha256).hexdigest()
 
 
-def _no_entry(*, asks: bool) -> Response:
-    if asks:
-        return PlainTextResponse(LOGIN, HTTPStatus.UNAUTHORIZED, {"www-authenticate": "Bearer"})
-    return PlainTextResponse(STRANGER, HTTPStatus.FORBIDDEN)
+def _is_foreign(path: str, headers: Headers) -> bool:
+    """Return whether another site's page asks, for more than to open this one.
+
+    It could not read the answer, but take all places of those who may.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is None:  # an old browser, or plain HTTP across a network
+        return origin is not None and origin.partition("//")[2] != headers.get("host")
+    opens = path == "/" and headers.get("sec-fetch-mode") == "navigate"
+    return site in FOREIGN_SITES and not opens
 
 
 def _peer(scope: Scope) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

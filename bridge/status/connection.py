@@ -21,6 +21,8 @@ TURN_SECONDS: Final = 0.002
 HEAD_BYTES_MAX: Final = 1 << 14
 HEAD_LINES_MAX: Final = 100
 BLANK_LINE: Final = re.compile(rb"\n\r?\n")
+# A target as clients send it to proxies: the authority, and the path with the query.
+ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
 
 class Turns:
@@ -62,7 +64,23 @@ class Requests(h11.Connection):
             told = dict(event.headers)  # of either there is one at most
             if b"transfer-encoding" in told or told.get(b"content-length", b"").strip(b"0"):
                 raise h11.RemoteProtocolError("a body", error_status_hint=413)
+            return _in_origin_form(event)
         return event
+
+
+def _in_origin_form(request: h11.Request) -> h11.Request:
+    """Return the request with a path as its target. An absolute one names the host: RFC 9112,
+    section 3.2.2."""
+    absolute = ABSOLUTE.fullmatch(request.target)
+    if absolute is None:
+        return request
+    authority, target = absolute.groups()
+    return h11.Request(
+        method=request.method,
+        target=target if target.startswith(b"/") else b"/" + target,
+        headers=[(b"host", authority)] + [each for each in request.headers if each[0] != b"host"],
+        http_version=request.http_version,
+    )
 
 
 class Connection(H11Protocol):

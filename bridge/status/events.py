@@ -68,15 +68,19 @@ class Events:
         self._tell()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request: with a stream, or 503 when there are too many."""
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            await send({"type": "http.response.body", "body": b""})
-            return
+        """Answer one request: with a stream, or 503 when there are too many.
+
+        Who has a place keeps it. Were the oldest to make room, its page would come again and take
+        the next one's, and so on without end.
+        """
         if self._clients >= CLIENTS_MAX or self._is_closed:
             said = f"{CLIENTS_MAX} pages look on already; close one\n"
             refusal = PlainTextResponse(said, 503, headers={"retry-after": "5"})
             await refusal(scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await send({"type": "http.response.body", "body": b""})
             return
         self._clients += 1
         gone = asyncio.create_task(_gone(receive))

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,21 +14,23 @@ import bridge
 from bridge import verdicts
 from bridge.controller import Controller
 from bridge.core import contract
-from bridge.exits import Exit
+from bridge.exec_shipper import ExecShipper
+from bridge.market_shipper import MarketShipper
 from bridge.metrics import Metrics
-from bridge.publisher import Publisher
+from bridge.publisher import SILENT_SECONDS_MAX, Publisher
 from bridge.readers import Places, Readers
 from bridge.source import Source
 from bridge.status import holdings
-from bridge.status.holdings import Holdings
+from bridge.status.books import Books
 from bridge.status.measures import Measures, value_of
-from bridge.status.recent import TRADES_MAX, Recent, Taken, recalled
+from bridge.status.recent import TRADES_MAX, Recent, recalled, whole
 from bridge.watcher import Watcher
 
-_encoded = json.JSONEncoder(separators=(",", ":")).encode
+# What is no number would make a document that no browser reads.
+_encoded = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 log = structlog.get_logger("nautilus_bridge.status")
 
-VERSION: Final = 1
+VERSION: Final = 2
 LOOK_SECONDS: Final = 1.0
 # So many times as long as a look at files and Redis took nobody looks again.
 LOOK_SHARE: Final = 50
@@ -37,6 +38,9 @@ LOOK_SHARE: Final = 50
 ROWS_SECONDS: Final = 0.8
 # Rows that are older were made for somebody who has gone.
 ROWS_SECONDS_MAX: Final = 3.0
+# How often Redis is asked for what was before this process; each pause is twice the last.
+RECALLS_MAX: Final = 8
+RECALL_SECONDS: Final = 2.0
 VIA: Final = {"tracking": "push", "keyspace": "push (keyspace events)", "poll": "poll"}
 TRADE: Final = ("symbol", "side", "qty", "price", "status", "cl_ord_id", "reason", "fee", "fee_ccy")
 
@@ -50,10 +54,9 @@ class Parts(NamedTuple):
     source: Source
 
 
-class Looked(NamedTuple):
+class Verdicts(NamedTuple):
     """What was read from files."""
 
-    holdings: Holdings | None = None
     audit: Mapping[str, Any] | None = None
     acceptance: Mapping[str, Any] | None = None
 
@@ -76,6 +79,7 @@ class Feed:
     ) -> None:
         self.recent = Recent()
         self.measures = Measures(metrics)
+        self._books = Books(places, self.recent)
         self._config = places.config
         self._places = places
         self._readers = readers
@@ -85,10 +89,11 @@ class Feed:
         self._problem = problem
         self._parts: Parts | None = None
         self._began = time.monotonic()
-        self._looked = Looked()
+        self._verdicts = Verdicts()
         self._looking: asyncio.Task[None] | None = None
         self._look_at = 0.0
-        self._is_recalled = False
+        self._recalls = 0
+        self._recall_at = 0.0
         # The tables, which are long, as JSON without its braces; made beside the loop.
         self._rows = self._written({})
         self._writing: asyncio.Task[bytes] | None = None
@@ -136,16 +141,19 @@ class Feed:
             "link": self._link() if parts is not None else None,
             "node": {
                 "ready": problem is None,
-                "status": problem or "running",
+                "problem": problem or "",
+                "status": self._status(problem),
                 "uptime_seconds": round(time.monotonic() - self._began),
             },
             "rates": self.measures.rates(),
             "latency_ms": self.measures.latency_ms(),
             "journal": self.measures.journal(),
-            "pnl": self._pnl(),
+            "books": self._books.document(),
+            "pnl": {"realized_day": self._books.day()},
             "readers": self._read(),
-            "audit": self._looked.audit,
-            "acceptance": self._looked.acceptance,
+            "audit": self._verdicts.audit,
+            "acceptance": self._verdicts.acceptance,
+            "last_fill": self._last_fill(),
         }
 
     # The parts of it.
@@ -164,17 +172,19 @@ class Feed:
             "flag_key": controller.keys.flag,
             "mode": told["mode"],
             "latched": halt and f"{decision.cause}: {decision.reason} (id {halt})",
-            "since_ns": int(told.get("gate_ns") or 0) or None,
+            "since_ns": whole(told.get("gate_ns", "")) or None,
         }
+
+    def _status(self, problem: str | None) -> str:
+        """Return how the node itself is, whatever Redis does."""
+        if self._parts is None or problem == "stopping":
+            return problem or "starting"
+        return "running" if self._parts.source.is_running else "not running"
 
     def _link(self) -> dict[str, str]:
         assert self._parts is not None
         publisher, controller, watcher, _ = self._parts
-        lanes = {"exec": publisher.exec.link, "market": publisher.market.link}
-        said = {
-            name: "up" if link.is_up else str(link.problem or "down")
-            for name, link in lanes.items()
-        }
+        said = {"exec": _lane(publisher.exec), "market": _lane(publisher.market)}
         said["control"] = controller.link_problem or "up"
         return said | {"control_via": VIA.get(watcher.via, watcher.via)}
 
@@ -187,39 +197,33 @@ class Feed:
         newest = [*self.recent.control][::-1]
         told = [contract.to_dict(kind, values) for kind, values in newest]
         return [
-            {"ts_ns": _ns(each["ts_ns"])} | {name: each[name] for name in names} for each in told
+            {"ts_ns": whole(each["ts_ns"])} | {name: each[name] for name in names} for each in told
         ]
 
-    def _positions(self, marks: holdings.Marks) -> list[dict[str, Any]]:
-        """Return what the ledger holds; without one, what the node has told since it runs."""
-        known = self._looked.holdings
-        if known is not None:
-            return holdings.positions(known, marks)
-        told = [contract.to_dict("positions", each) for each in [*self.recent.positions.values()]]
-        names = ("account", "venue", "symbol", "side", "qty", "avg_px", "realized_pnl")
-        unknown: dict[str, Any] = {"unrealized_pnl": "", "ccy": "", "lots": []}
-        return [{name: each[name] for name in names} | unknown for each in told]
+    def _last_fill(self) -> dict[str, Any] | None:
+        values = self.recent.last_fill
+        return None if values is None else _trade("fills", contract.to_dict("fills", values))
 
     def _marks(self) -> holdings.Marks:
-        known = self._looked.holdings
+        wanted = self._books.instruments()
         # A source that was written for an earlier version has none.
         ask = None if self._parts is None else getattr(self._parts.source, "marks", None)
-        if known is None or ask is None:
+        if not wanted or ask is None:
             return {}
-        marks: holdings.Marks = ask({(each.venue, each.symbol) for each in known.open})
+        marks: holdings.Marks = ask(wanted)
         return marks
-
-    def _pnl(self) -> dict[str, str] | None:
-        known = self._looked.holdings
-        return None if known is None else {"realized_day": holdings.plain(known.day), "ccy": "USD"}
 
     def _read(self) -> list[dict[str, Any]]:
         return [self._reader(each.name, each.failure, each.gaps) for each in self._readers.feeds]
 
     def _reader(self, name: str, failure: str | None, gaps: int) -> dict[str, Any]:
         if self._places.reader_of(name) == "alone":
-            unknown: dict[str, Any] = {"lag_entries": None, "gaps": None}
-            return {"name": name, "state": "a process of its own"} | unknown
+            return {
+                "name": name,
+                "state": "a process of its own",
+                "lag_entries": self._books.behind if name == "ledger" else None,
+                "gaps": None,
+            }
         lag = int(value_of(self._metrics.reader_lag[name]))
         return {"name": name, "state": failure or "reads", "lag_entries": lag, "gaps": gaps}
 
@@ -242,7 +246,7 @@ class Feed:
         # One row at a time: the encoder lets no other thread run.
         tables = {
             "feed": self._trades(),
-            "positions": self._positions(marks),
+            "positions": self._books.positions(marks),
             "control": self._control(),
         }
         texts = [f'"{name}":[{",".join(map(_encoded, rows))}]' for name, rows in tables.items()]
@@ -251,38 +255,45 @@ class Feed:
     async def _look(self) -> None:
         began = time.monotonic()
         try:
-            self._looked = await asyncio.to_thread(self._read_files)
-            if not self._is_recalled:
-                self.recent.recall(await asyncio.to_thread(self._recall))
-                self._is_recalled = True
-        except Exception as error:  # noqa: BLE001 - redis-py raises anything at what is no Redis
-            log.debug("status.not_recalled", problem=f"{type(error).__name__}: {error}")
+            self._verdicts = await asyncio.to_thread(self._read_files)
+            if self._recalls < RECALLS_MAX and began >= self._recall_at:
+                await self._recall()
         finally:
             wait = LOOK_SHARE * (time.monotonic() - began)
             self._look_at = time.monotonic() + max(LOOK_SECONDS, wait)
             self._looking = None
 
-    def _read_files(self) -> Looked:
-        held = None
-        if self._places.reader_of("ledger") != "off":
-            try:
-                held = holdings.read(self._places.ledger, time.time_ns())
-            except (Exit, sqlite3.Error):  # it is not there yet, or its reader tells
-                held = self._looked.holdings
-        return Looked(
-            held,
+    def _read_files(self) -> Verdicts:
+        self._books.look()
+        return Verdicts(
             verdicts.audit(self._state_directory),
             verdicts.acceptance(self._config.status.acceptance),
         )
 
-    def _recall(self) -> list[Taken]:
-        return recalled(self._places.url, self._places.streams, self._config.producer_id)
+    async def _recall(self) -> None:
+        """Ask Redis for what was before this process; now and then, until it has answered."""
+        places, producer_id = self._places, self._config.producer_id
+        try:
+            before = await asyncio.to_thread(recalled, places.url, places.streams, producer_id)
+            self.recent.recall(before)
+            self._recalls = RECALLS_MAX
+        except Exception as error:  # noqa: BLE001 - redis-py raises anything at what is no Redis
+            self._recall_at = time.monotonic() + RECALL_SECONDS * 2**self._recalls
+            self._recalls += 1
+            tell = log.warning if self._recalls == RECALLS_MAX else log.debug
+            tell("status.not_recalled", problem=f"{type(error).__name__}: {error}")
+
+
+def _lane(shipper: ExecShipper | MarketShipper) -> str:
+    """Return `up`, for how long Redis has not answered, or why there is no connection."""
+    if not shipper.link.is_up:
+        return shipper.link.problem or "down"
+    silent_seconds = shipper.silent_seconds
+    if silent_seconds > SILENT_SECONDS_MAX:
+        return f"silent: no answer for {silent_seconds:.0f} s"
+    return "up"
 
 
 def _trade(kind: str, told: Mapping[str, str]) -> dict[str, Any]:
     row = {name: told.get(name, "") for name in TRADE}
-    return {"kind": kind.removesuffix("s"), "ts_ns": _ns(told["ts_ns"])} | row
-
-
-def _ns(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+    return {"kind": kind.removesuffix("s"), "ts_ns": whole(told["ts_ns"])} | row

@@ -23,6 +23,9 @@ SELECT b.account, b.venue, b.symbol, b.base, b.quote, b.multiplier, b.inverse,
     l.qty, l.price, l.value, l.ts_ns
 FROM lot l JOIN book b ON b.n = l.book ORDER BY b.account, b.venue, b.symbol, l.n
 """
+COUNT: Final = "SELECT count(DISTINCT book) FROM lot"
+LAST: Final = "SELECT ts_ns FROM fill ORDER BY n DESC LIMIT 1"
+USD: Final = "USD"
 
 # Venue, as the streams have it, and symbol -> the middle price.
 type Marks = Mapping[tuple[str, str], Decimal]
@@ -57,16 +60,28 @@ class Holding(NamedTuple):
 
 
 class Holdings(NamedTuple):
-    """All open positions, and what was realized since midnight UTC, in US dollars."""
+    """The open positions, of `total` that there are the first; what was realized since midnight
+    UTC, by currency, dollars of all kinds as USD.
+
+    `taken` is the number of the last fill that was taken, by its producer; `booked_ns` the time of
+    the last that was booked.
+    """
 
     open: tuple[Holding, ...]
-    day: Decimal
+    total: int
+    day: Mapping[str, Decimal]
+    taken: Mapping[str, int]
+    booked_ns: int | None
+
+    def behind(self, told: Mapping[str, int]) -> int:
+        """Return how many fills were not taken, of those that are numbered up to `told`."""
+        return sum([max(0, last - self.taken.get(name, 0)) for name, last in told.items()])
 
 
 def read(ledger: Path, now_ns: int) -> Holdings:
     """Return what a ledger holds. Raises Exit (BAD_DATA: there is none), sqlite3.Error."""
     realized: dict[tuple[str, str, str, str], Decimal] = {}
-    day, today = ZERO, day_of(now_ns)
+    day, today = {USD: ZERO}, day_of(now_ns)
     with contextlib.closing(ledger_tables.opened_read_only(ledger)) as database:
         view = LedgerView(database)
         view.freeze()
@@ -74,9 +89,18 @@ def read(ledger: Path, now_ns: int) -> Holdings:
             net = CONTEXT.add(CONTEXT.subtract(total.pnl, total.fees), total.funding)
             key = total.account, total.venue, total.symbol, total.ccy
             realized[key] = CONTEXT.add(realized.get(key, ZERO), net)
-            if total.day == today and total.ccy in DOLLARS:
-                day = CONTEXT.add(day, net)
-        return Holdings(tuple(_open(database, realized)), day)
+            if total.day == today:
+                ccy = USD if total.ccy in DOLLARS else total.ccy
+                day[ccy] = CONTEXT.add(day.get(ccy, ZERO), net)
+        taken = {
+            producer: spans.last
+            for (kind, producer), spans in view.taken_now().items()
+            if kind == "fills"
+        }
+        [(count,)] = database.execute(COUNT).fetchall()
+        last = database.execute(LAST).fetchone()
+        opened = tuple(_open(database, realized))
+        return Holdings(opened, count, day, taken, None if last is None else int(last[0]))
 
 
 def _open(database: sqlite3.Connection, realized: Realized) -> Iterator[Holding]:
@@ -117,7 +141,13 @@ def unrealized(holding: Holding, mark: Decimal) -> Decimal:
 
 def positions(holdings: Holdings, marks: Marks) -> list[dict[str, Any]]:
     """Return the open positions as the page's document has them; amounts are exact text."""
-    return [_position(each, marks.get((each.venue, each.symbol))) for each in holdings.open]
+    prices = {key: mark for key, mark in marks.items() if mark.is_finite() and mark}
+    return [_position(each, prices.get((each.venue, each.symbol))) for each in holdings.open]
+
+
+def day(holdings: Holdings) -> list[dict[str, str]]:
+    """Return what the day brought, as the page's document has it: dollars first."""
+    return [{"amount": plain(amount), "ccy": ccy} for ccy, amount in holdings.day.items()]
 
 
 def _position(holding: Holding, mark: Decimal | None) -> dict[str, Any]:
@@ -129,7 +159,7 @@ def _position(holding: Holding, mark: Decimal | None) -> dict[str, Any]:
         "qty": f"{abs(holding.qty):f}",
         "avg_px": plain(holding.average),
         "realized_pnl": plain(holding.realized),
-        "unrealized_pnl": plain(unrealized(holding, mark)) if mark else "",
+        "unrealized_pnl": "" if mark is None else plain(unrealized(holding, mark)),
         "ccy": holding.terms.settle,
         "lots_total": holding.lots,
         "lots": [

@@ -1,6 +1,7 @@
 """Rates and latencies of the last while, from the metrics as they stand once a second."""
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -108,7 +109,8 @@ def _nearest(values: Sequence[float], share: float) -> float | None:
 
 
 def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 4)
+    # JSON has no word for what is no number.
+    return None if seconds is None or not math.isfinite(seconds) else round(seconds * 1000, 4)
 
 
 def _counts(histogram: MetricWrapperBase) -> Counts:

@@ -1,6 +1,7 @@
 // The last five minutes as small charts. What they show is kept here: the bridge sends the present.
 
-import { byId, draw, make, put } from "./page.elements.js";
+import { byId, color, draw, make, put } from "./page.elements.js";
+import { standing } from "./page.trouble.js";
 import { at, isNumber, measured } from "./page.words.js";
 
 const WINDOW_MS = 5 * 60 * 1000;
@@ -17,10 +18,21 @@ const CHARTS = [
     unit: " ms",
     paths: ["latency_ms.publish_p99", "latency_ms.publish_p50"],
     second: "p50",
+    scope: "exec, last minute",
   },
-  { title: "Journal append, p99", unit: " ms", paths: ["latency_ms.journal_p99"] },
-  { title: "Event loop, p99", unit: " ms", paths: ["latency_ms.loop_p99"] },
-  { title: "Unacknowledged", unit: "", paths: ["journal.unacknowledged"] },
+  {
+    title: "Journal append, p99",
+    unit: " ms",
+    paths: ["latency_ms.journal_p99"],
+    scope: "last minute",
+  },
+  {
+    title: "Event loop, p99",
+    unit: " ms",
+    paths: ["latency_ms.loop_p99"],
+    scope: "delay, last minute",
+  },
+  { title: "Unacknowledged", unit: "", paths: ["journal.unacknowledged"], falls: true },
 ];
 
 let charts = null; // CHARTS, each with its elements
@@ -51,7 +63,7 @@ function leveled(path, now) {
 }
 
 function build(chart) {
-  const { title, paths, second, mean } = chart;
+  const { title, paths, second, mean, scope } = chart;
   const figure = make("figure", { class: "card" });
   const caption = make("figcaption");
   const [value, peak, beside] = [make("b"), make("span"), make("span")];
@@ -71,10 +83,12 @@ function build(chart) {
   figure.append(caption, svg, foot);
   byId("charts").append(figure);
   if (mean) put(beside, `mean of ${MEAN_MS / 1000} s`);
+  if (scope) figure.append(make("small", {}, scope));
   return { ...chart, value, peak, beside, svg, area, lines };
 }
 
-function update({ title, unit, paths, second, value, peak, beside, svg, area, lines }, now) {
+function update({ title, unit, paths, second, falls, value, peak, beside, ...drawn }, now) {
+  const { svg, area, lines } = drawn;
   const curves = paths.map((path) => seen.map(({ ms, drawn }) => [ms, drawn[path]]));
   const values = curves.flat().map(([, each]) => each).filter(isNumber);
   const top = Math.max(0, ...values);
@@ -83,6 +97,10 @@ function update({ title, unit, paths, second, value, peak, beside, svg, area, li
   put(value, present[0]);
   put(peak, highest);
   if (second) put(beside, `${second} ${present[1]}`);
+  if (falls) {
+    put(beside, standing(title, curves[0].at(-1)[1], now * 1e6));
+    for (const element of [value, beside]) color(element, beside.textContent ? "warn" : "");
+  }
   const words = [`${title}: ${present[0]}`, beside.textContent, highest];
   svg.setAttribute("aria-label", words.filter(Boolean).join(", "));
   const parts = curves.map((curve) => segments(curve, now, top || 1));

@@ -1,7 +1,8 @@
 // The page's elements: what was sent becomes text and attributes, never markup.
 
-import { isKnown, moment, moodOfMoney, spaced, text } from "./page.words.js";
+import { isKnown, moment, moodOfMoney, spaced, text, visible } from "./page.words.js";
 
+const WORDS_LENGTH = 20; // of a text that stands for another; a longer one is its beginning
 const SVG = "http://www.w3.org/2000/svg";
 
 export const byId = (id) => document.getElementById(id);
@@ -15,14 +16,32 @@ export function draw(tag, attributes = {}) {
 }
 
 function made(element, attributes, content) {
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.textContent = content;
+  for (const [name, value] of Object.entries(attributes)) {
+    element.setAttribute(name, visible(value));
+  }
+  element.textContent = visible(content);
   return element;
 }
 
 /** Set what differs only: a live region speaks at each change, and a selection should last. */
 export function put(element, value) {
-  if (element.textContent !== value) element.textContent = value;
+  const shown = visible(value);
+  if (element.firstElementChild || element.textContent !== shown) element.textContent = shown;
+}
+
+/** Set a text; of a pair the second part shows when somebody opens it. */
+export function fold(element, said) {
+  const [head, rest] = [said].flat();
+  if (!rest) return put(element, head);
+  if (element.firstElementChild?.localName !== "details") {
+    const details = make("details");
+    details.append(make("summary"), make("span"));
+    element.replaceChildren(details);
+  }
+  const [summary, more] = element.firstElementChild.children;
+  element.firstElementChild.classList.toggle("cut", head.length > WORDS_LENGTH);
+  put(summary, head);
+  put(more, rest);
 }
 
 /** Give an element one of the classes good, warn and bad, or none. */
@@ -50,7 +69,8 @@ export function putMoney(element, value, currency) {
 
 /**
  * Make `parent` hold one element for each item, in their order; what it held before those stays in
- * front. An element stays as long as its item does, with what is open or selected in it.
+ * front. An element stays as long as its item does, with what is open or selected in it, and is new
+ * until the next time.
  */
 export function keep(parent, items, keyOf, build, update = () => {}) {
   const before = parent.kept;
@@ -59,7 +79,7 @@ export function keep(parent, items, keyOf, build, update = () => {}) {
     let key = keyOf(item);
     while (after.has(key)) key += " again";
     const element = before?.get(key) ?? build(item);
-    if (before?.size && !before.has(key)) element.classList.add("new");
+    element.classList.toggle("new", Boolean(before?.size && !before.has(key)));
     update(element, item);
     after.set(key, element);
   }

@@ -1,70 +1,69 @@
 // The ops page: one stream of events, each a whole document that replaces what is shown.
 
 import { showCharts } from "./page.charts.js";
-import { byId, color, put, putMoney, putTime } from "./page.elements.js";
+import { byId, color, fold, keep, make, put, putMoney, putTime } from "./page.elements.js";
+import { connection, follow } from "./page.stream.js";
 import { showTables } from "./page.tables.js";
-import { age, at, detail, FORMATS, isKnown, joined, MOODS } from "./page.words.js";
-import { moment, spaced, text } from "./page.words.js";
+import { booksTrouble, refusalWords, why } from "./page.trouble.js";
+import { age, at, cut, detail, FORMATS, isKnown, joined, moment, MOODS } from "./page.words.js";
+import { spaced, text, visible, zone } from "./page.words.js";
 
-const VERSION = 1; // of the document
-const STALE_MS = 3000; // silence after which nothing that is shown may be believed
-const RETRY_MS = 4000; // silence after which a new connection is tried, and again
+const VERSION = 2; // of the document
 const WATCH_MS = 200;
+const FULL = 0.8; // of the journal: worth a word
 const COLORS = { ACTIVE: "#1a8f55", REDUCING: "#b97a10", DISABLED: "#b97a10", HALTED: "#c01822" };
 const LOST_COLOR = "#808890";
 const VERDICTS = { agree: "good", pass: "good", differ: "bad", fail: "bad" };
 
-let source;
-let tried; // performance.now() of the last attempt to connect
-let heard = performance.now(); // and of the last document, or of the start
-let heardAt = 0; // the same by the clock, in ns; 0 before the first document
 let told = {};
+let spoken = ""; // which state was told to who hears the page
+let today = new Date().toDateString();
 
-// ---- the stream ----
+// ---- how the stream is ----
 
-function connect() {
-  source?.close();
-  tried = performance.now();
-  source = new EventSource("events");
-  source.onmessage = ({ data }) => {
-    told = JSON.parse(data);
-    heard = performance.now();
-    heardAt = Date.now() * 1e6;
-    show();
-    watch();
-  };
-}
-
-/**
- * Say so when nothing comes, and try again. EventSource does that too, but gives up at an answer
- * such as 503, and waits forever on a connection that died without a word.
- */
 function watch() {
-  const now = performance.now();
-  if (now - heard > RETRY_MS && now - tried > RETRY_MS) connect();
-  const isLost = now - heard > STALE_MS;
+  const { at: ns, failure, refusal, isBack, isLost, isPaused } = connection();
   document.body.classList.toggle("lost", isLost);
   byId("lost").hidden = !isLost;
-  if (isLost) put(byId("lost"), lostWords());
-  const live = heardAt ? `live, ${moment(heardAt).words}` : "connecting";
-  put(byId("heard"), isLost ? "not connected" : live);
-  showState(isLost);
+  const since = ns && moment(ns).words;
+  if (isLost) put(byId("lost"), lostWords(since, failure, refusal));
+  const live = !since || isBack ? "connecting" : `live, ${since} ${zone(ns)}`;
+  put(byId("heard"), isLost ? "not connected" : isPaused ? "paused" : live);
+  byId("heard").title = moment(ns).title;
+  showState(isLost ? "not connected" : isPaused ? "not watching" : "");
+  refreshTimes();
 }
 
-function lostWords() {
-  if (!heardAt) return "Not connected: the bridge has not answered yet. Trying again by itself.";
-  const since = moment(heardAt).words;
-  return `Not connected since ${since}: what is shown is from then. Trying again by itself.`;
+function lostWords(since, failure, refusal) {
+  if (failure) return `This page cannot show what it was told: ${failure}. Reload it.`;
+  const tries = "Trying again by itself.";
+  const reason = refusalWords(refusal);
+  if (!since) return `Not connected: ${reason || "the bridge has not answered yet"}. ${tries}`;
+  const more = reason && `: ${reason}`;
+  return `Not connected since ${since}${more}. What is shown is from then. ${tries}`;
+}
+
+/** Give the times their day when another one has begun. */
+function refreshTimes() {
+  const day = new Date().toDateString();
+  if (day === today) return;
+  today = day;
+  for (const element of document.querySelectorAll("time[datetime^='2']")) {
+    putTime(element, Date.parse(element.dateTime) * 1e6);
+  }
 }
 
 // ---- what is shown ----
 
-function show() {
+function show(document_) {
+  told = document_;
   const isRead = told.v === VERSION;
   if (!isRead) put(byId("unread"), `This page cannot read version ${text(told.v)}: reload it.`);
   byId("unread").hidden = isRead;
   showFields();
-  showDetails();
+  showControl();
+  showBooks();
+  showVerdicts();
   showCharts(told);
   showTables(told);
 }
@@ -73,7 +72,7 @@ function showFields() {
   for (const element of document.querySelectorAll("[data-field]")) {
     const value = at(told, element.dataset.field);
     const kind = element.dataset.as ?? "text";
-    put(element, FORMATS[kind](value));
+    fold(element, FORMATS[kind](value));
     if (kind in MOODS) color(element, MOODS[kind](value));
   }
   for (const element of document.querySelectorAll("[data-time]")) {
@@ -81,39 +80,63 @@ function showFields() {
     element.hidden = element.dataset.as === "detail" && !isKnown(ns);
     putTime(element, ns);
   }
-  for (const element of document.querySelectorAll("[data-money]")) {
-    const { money, currency } = element.dataset;
-    putMoney(element, at(told, money), at(told, currency));
-  }
 }
 
-/** Show what is made of several fields. */
-function showDetails() {
-  const { state, journal, audit, acceptance, feed, ts_ns } = told;
-  put(byId("why"), joined(state?.cause, state?.reason));
+/** Show what the state is owed to, and whether what Redis says of it is of now. */
+function showControl() {
+  const { state, link, ts_ns } = told;
+  fold(byId("why"), cut(why(state ?? {})));
+  const name = joined(state?.state, state?.cause);
+  if (name !== spoken) put(byId("spoken"), spaced(joined(state?.state, cut(why(state ?? {}))[0])));
+  spoken = name;
   const since = age(state?.since_ns, ts_ns);
   put(byId("since"), since && `, for ${since}`);
-  const fill = Array.isArray(feed) ? feed.find(({ kind }) => kind === "fill") : undefined;
-  const words = fill && spaced(fill.side, fill.qty, fill.symbol);
-  put(byId("last-fill"), fill ? words : Array.isArray(feed) ? "none yet" : text(null));
+  const isDown = isKnown(link?.control) && link.control !== "up";
+  byId("via").hidden = isDown;
+  byId("control-card").classList.toggle("old", isDown);
+  put(byId("control-age"), isDown ? "as last read" : "");
+}
+
+function showBooks() {
+  const { books, journal, last_fill: fill, pnl, ts_ns } = told;
+  const none = fill === null ? "none yet" : text(null);
+  put(byId("last-fill"), fill ? spaced(fill.side, fill.qty, fill.symbol) : none);
   const before = fill && age(fill.ts_ns, ts_ns);
   put(byId("last-fill-more"), fill ? `at ${text(fill.price)}${before && `, ${before} ago`}` : "");
-  byId("journal").max = journal?.bytes_max || 1;
-  byId("journal").value = journal?.bytes ?? 0;
-  for (const [id, verdict] of [["audit", audit?.verdict], ["acceptance", acceptance?.verdict]]) {
-    put(byId(id), text(verdict));
+  const sums = Array.isArray(pnl?.realized_day) ? pnl.realized_day : [];
+  const span = () => make("span", { class: "money" });
+  keep(byId("realized"), sums, ({ ccy }) => text(ccy), span, (element, { amount, ccy }) =>
+    putMoney(element, amount, ccy + (ccy === sums.at(-1).ccy ? "" : ",")),
+  );
+  put(byId("realized-none"), sums.length ? "" : books?.reader === "off" ? "no ledger" : text(null));
+  const [bytes, most] = [journal?.bytes ?? 0, journal?.bytes_max || 1];
+  Object.assign(byId("journal"), { max: most, low: most / 2, high: FULL * most, optimum: 0 });
+  byId("journal").value = bytes;
+  put(byId("journal-full"), bytes > FULL * most ? "nearly full" : "");
+  const trouble = booksTrouble(books ?? {});
+  byId("books-trouble").hidden = !trouble;
+  put(byId("books-trouble"), trouble);
+  byId("books-read").hidden = !isKnown(books?.read_ns) || Boolean(trouble); // which says it
+  byId("books-off").hidden = books?.reader !== "off";
+}
+
+function showVerdicts() {
+  const none = { audit: "no audit yet", acceptance: "none yet: make accept" };
+  for (const id of ["audit", "acceptance"]) {
+    const verdict = told[id]?.verdict;
+    put(byId(id), told[id] === null ? none[id] : text(verdict));
     color(byId(id), VERDICTS[verdict] ?? (verdict ? "warn" : ""));
   }
 }
 
 /** Show the state where it is seen without reading: in color, in the title, in the tab's mark. */
-function showState(isLost) {
+function showState(instead) {
   const state = told.state?.state;
   byId("state").dataset.state = detail(state);
-  const words = isLost ? "not connected" : text(state);
-  const title = [words, told.role, "Nautilus bridge"].filter(Boolean).join(" · ");
+  const parts = [instead || text(state), told.role, "Nautilus bridge"];
+  const title = visible(parts.filter(Boolean).join(" · "));
   if (document.title !== title) document.title = title;
-  const mark = markOf(isLost ? "" : state);
+  const mark = markOf(instead ? "" : state);
   if (byId("mark").getAttribute("href") !== mark) byId("mark").setAttribute("href", mark);
 }
 
@@ -129,6 +152,11 @@ function markOf(state) {
 }
 
 showFields();
-showDetails();
-connect();
+showControl();
+showBooks();
+showVerdicts();
+follow((document_) => {
+  show(document_);
+  setTimeout(watch); // when it is noted as shown
+});
 setInterval(watch, WATCH_MS);

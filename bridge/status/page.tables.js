@@ -1,17 +1,21 @@
 // Tables and lists of the page: positions with their lots, orders and fills, readers, control.
 
-import { byId, color, keep, make, put, putMoney, timeOf } from "./page.elements.js";
-import { count, detail, isKnown, joined, spaced, text } from "./page.words.js";
+import { byId, color, fold, keep, make, put, putMoney, timeOf } from "./page.elements.js";
+import { standing, why } from "./page.trouble.js";
+import { count, cut, detail, isKnown, isNumber, joined, spaced, text } from "./page.words.js";
 
 const list = (value) => (Array.isArray(value) ? value : []);
+const READING = new Set(["reads", "a process of its own"]);
 const REFUSED = new Set(["denied", "rejected"]);
 const byContent = (item) => JSON.stringify(item);
 
 export function showTables(told) {
-  showPositions(told.positions);
+  showPositions(told.positions, told.books?.positions_total);
   keep(byId("feed-rows"), list(told.feed), byContent, feedRow);
   say("feed-none", told.feed, "No order and no fill yet.");
-  keep(byId("reader-rows"), list(told.readers), byContent, readerRow);
+  keep(byId("reader-rows"), list(told.readers), ({ name }) => text(name), readerRow, (row, item) =>
+    updateReader(row, item, told.ts_ns),
+  );
   say("readers-none", told.readers, "No reader has said anything yet.");
   keep(byId("control"), list(told.control), byContent, controlItem);
   say("control-none", told.control, "Nothing has changed yet.");
@@ -43,7 +47,11 @@ function feedRow(item) {
   const time = cell("");
   time.append(timeOf(item.ts_ns));
   const order = cell(detail(item.cl_ord_id), { class: "id" });
-  if (item.reason) order.append(" ", make("span", { class: "reason" }, item.reason));
+  if (item.reason) {
+    const reason = make("span", { class: "reason" });
+    fold(reason, cut(item.reason));
+    order.append(" ", reason);
+  }
   const isFill = item.kind === "fill";
   const what = cell(joined(item.kind, isFill ? "" : item.status));
   color(what, REFUSED.has(item.status) ? "bad" : "");
@@ -65,11 +73,13 @@ function feedRow(item) {
 
 let opened = 0; // numbers the rows of lots, for `aria-controls`
 
-function showPositions(positions) {
+function showPositions(positions, total) {
   const key = ({ account, venue, symbol }) => JSON.stringify([account, venue, symbol]);
   keep(byId("positions"), list(positions), key, positionRows, updatePosition);
   say("positions-none", positions, "No open position.");
-  put(byId("positions-count"), Array.isArray(positions) ? String(positions.length) : "");
+  const shown = list(positions).length;
+  const many = isNumber(total) && total > shown ? `${shown} of ${total}` : String(shown);
+  put(byId("positions-count"), Array.isArray(positions) ? many : "");
 }
 
 /** Return the body of a position: its row, and the row of its lots, which a button opens. */
@@ -131,11 +141,21 @@ function lotRow({ qty, price, ts_ns }) {
 
 // ---- readers and control ----
 
-function readerRow({ name, state, lag_entries, gaps }) {
-  const gapCell = numeric(count(gaps), "gaps");
-  color(gapCell, gaps > 0 ? "bad" : "");
+function readerRow({ name }) {
   const head = make("th", { role: "rowheader", scope: "row" }, text(name));
-  return row(head, cell(text(state)), numeric(count(lag_entries), "behind"), gapCell);
+  return row(head, cell(""), numeric("", "behind"), numeric("", "gaps"));
+}
+
+function updateReader(row, { name, state, lag_entries, gaps }, ns) {
+  const [, stateCell, lag, gapCell] = row.cells;
+  const isWell = READING.has(state);
+  fold(stateCell, isWell ? state : isKnown(state) ? ["does not read", state] : text(state));
+  color(stateCell, isWell ? "" : "bad");
+  const trouble = standing(`reader ${name}`, lag_entries, ns);
+  put(lag, spaced(count(lag_entries), trouble && `(${trouble})`));
+  color(lag, trouble ? "warn" : "");
+  put(gapCell, count(gaps));
+  color(gapCell, gaps > 0 ? "bad" : "");
 }
 
 function controlItem({ ts_ns, state, was, cause, reason, canceled, refused, positions_left }) {
@@ -147,7 +167,9 @@ function controlItem({ ts_ns, state, was, cause, reason, canceled, refused, posi
     refused && `${refused} refused`,
     positions_left && `${positions_left} positions left`,
   ];
-  const words = [joined(cause, reason), done.filter(Boolean).join(", ")].filter(Boolean).join("; ");
-  item.append(make("span", { class: "dim" }, words));
+  const words = [why({ cause, reason }), done.filter(Boolean).join(", ")].filter(Boolean);
+  const more = make("span", { class: "dim" });
+  fold(more, cut(words.join("; ")));
+  item.append(more);
   return item;
 }

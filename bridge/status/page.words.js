@@ -2,8 +2,12 @@
 
 const UNKNOWN = "not known";
 
+const CUT_CHARACTERS = 160; // of a long text, before it is opened
+const LONG_CHARACTERS = 200;
+
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const day = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short" });
+const zoned = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" });
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3 });
 
@@ -16,6 +20,20 @@ export const at = (value, path) => path.split(".").reduce((found, name) => found
 
 export const text = (value) => (isKnown(value) ? String(value) : UNKNOWN);
 export const detail = (value) => (isKnown(value) ? String(value) : "");
+const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** Return a text in which what turns the direction of writing around is seen as what it is. */
+export const visible = (value) => value.replace(TURNING, code);
+const code = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+
+/** Return the beginning of a long text, to the end of a word, and the rest; else all of it. */
+export function cut(value) {
+  const characters = [...value];
+  if (characters.length <= LONG_CHARACTERS) return [value];
+  const head = characters.slice(0, CUT_CHARACTERS).join("").replace(/(\s)\S{0,40}$/, "$1");
+  return [head, value.slice(head.length)];
+}
+
 export const count = (value) => (isNumber(value) ? grouped.format(value) : UNKNOWN);
 export const joined = (...values) => values.filter(isKnown).join(": ");
 export const spaced = (...values) => values.filter(isKnown).join(" ");
@@ -49,8 +67,8 @@ function size(bytes) {
 
 /** Return a time as {words, iso, title}: in the viewer's zone, its day first unless it is today. */
 export function moment(ns) {
-  if (!isNumber(ns) || ns <= 0) return { words: UNKNOWN, iso: "", title: "" };
-  const when = new Date(ns / 1e6);
+  const when = new Date(isNumber(ns) && ns > 0 ? ns / 1e6 : NaN);
+  if (Number.isNaN(when.getTime())) return { words: UNKNOWN, iso: "", title: "" };
   const iso = when.toISOString();
   const isToday = when.toDateString() === new Date().toDateString();
   return {
@@ -58,6 +76,11 @@ export function moment(ns) {
     iso,
     title: iso.replace("T", " ").replace("Z", " UTC"),
   };
+}
+
+/** Return the name of the viewer's zone at a time. */
+export function zone(ns) {
+  return zoned.formatToParts(new Date(ns / 1e6)).find(({ type }) => type === "timeZoneName").value;
 }
 
 /** Return "good", "bad" or "" for the sign of an amount, which is read from its text. */
@@ -68,7 +91,14 @@ export function moodOfMoney(value) {
 
 const choice = (yes, no) => (value) => (value === true ? yes : value === false ? no : UNKNOWN);
 
-// How the fields of the page are told (`data-as`), and which of them want to be seen.
+/** Return "down" for what is wrong, and behind it what that is. */
+function link(value) {
+  const isShort = !isKnown(value) || value === "up" || value === "down";
+  return isShort || value.startsWith("silent") ? text(value) : ["down", value];
+}
+
+// How the fields of the page are told (`data-as`; with a second text: that shows once it is
+// opened), and which of them want to be seen.
 export const FORMATS = {
   text,
   detail,
@@ -77,13 +107,18 @@ export const FORMATS = {
   size,
   duration,
   flag: choice("on", "off"),
+  node: text,
   ready: choice("yes", "no"),
-  latch: (value) => (value === "" ? "not latched" : text(value)),
+  latch: (value) => (value === "" ? "not latched" : isKnown(value) ? ["latched", value] : UNKNOWN),
+  long: (value) => cut(detail(value)),
+  mode: (value) => (value === "missing" ? "missing (normal)" : text(value)),
+  problem: (value) => (isKnown(value) ? ["why", value] : ""),
   prefix: (value) => (value === "" ? "none" : text(value)),
-  link: text,
+  link,
 };
 export const MOODS = {
   flag: (value) => (value === false ? "warn" : ""),
+  node: (value) => (isKnown(value) && value !== "running" ? "warn" : ""),
   ready: (value) => (value === false ? "warn" : ""),
   latch: (value) => (isKnown(value) ? "bad" : ""),
   link: (value) => (value === "up" ? "good" : isKnown(value) ? "bad" : ""),

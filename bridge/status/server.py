@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import functools
+import ipaddress
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -77,10 +78,13 @@ class StatusServer:
 
     @property
     def url(self) -> str:
-        """The base URL with the real port, no trailing slash. Raises RuntimeError before `bind`."""
+        """The base URL with the real port, no trailing slash; this machine's name stands for all of
+        its addresses. Raises RuntimeError before `bind`."""
         if self._socket is None:
             raise RuntimeError("the status server has no URL before bind()")
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        is_any = ipaddress.ip_address(self._socket.getsockname()[0]).is_unspecified
+        name = socket.gethostname() if is_any else self._host
+        host = f"[{name}]" if ":" in name else name
         return f"http://{host}:{self._port}"
 
     def bind(self) -> None:

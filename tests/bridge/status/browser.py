@@ -26,7 +26,7 @@ WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
 LOTS = [{"qty": "0.010", "price": "64012.10", "ts_ns": 1_790_000_000_123_456_789}]
 DOCUMENT: dict[str, Any] = {
-    "v": 1,
+    "v": 2,
     "role": "live",
     "version": "0.5.0",
     "producer": "LIVE-001.9f2c11ab.1",
@@ -38,7 +38,7 @@ DOCUMENT: dict[str, Any] = {
         "since_ns": 1_790_000_000_000_000_000,
     },
     "link": {"exec": "up", "market": "up", "control": "up", "control_via": "push"},
-    "node": {"ready": True, "status": "running", "uptime_seconds": 7380},
+    "node": {"ready": True, "problem": "", "status": "running", "uptime_seconds": 7380},
     "rates": {
         "market_per_s": 420.5, "exec_per_s": 3.25, "orders_total": 18234, "fills_total": 9120,
         "errors_total": 0, "dropped_total": 12, "conflated_total": 48211,
@@ -64,7 +64,12 @@ DOCUMENT: dict[str, Any] = {
             "unrealized_pnl": "-1.20", "ccy": "USDT", "lots_total": 1, "lots": LOTS,
         }
     ],
-    "pnl": {"realized_day": "12.40391", "ccy": "USD"},
+    "books": {
+        "reader": "inside", "read_ns": 1_790_000_000_000_000_000,
+        "booked_ns": 1_790_000_000_123_456_789, "behind": 0, "late": False, "problem": "",
+        "positions_total": 1,
+    },
+    "pnl": {"realized_day": [{"amount": "12.40391", "ccy": "USD"}]},
     "readers": [{"name": "ledger", "state": "reads", "lag_entries": 0, "gaps": 0}],
     "audit": {"verdict": "agree", "ts_ns": 1_790_000_000_000_000_000, "text": "all agree"},
     "control": [
@@ -78,6 +83,7 @@ DOCUMENT: dict[str, Any] = {
         "verdict": "pass", "tier": "full", "ts_ns": 1_790_000_000_000_000_000, "text": "gates: 24",
     },
 }  # fmt: skip
+DOCUMENT["last_fill"] = DOCUMENT["feed"][0]
 
 
 @contextlib.contextmanager
@@ -177,4 +183,4 @@ class Stage:
 
 def fields_of(html: str) -> set[str]:
     """Return the paths of the document that the page's elements name."""
-    return set(re.findall(r'data-(?:field|time|money|currency)="([^"]+)"', html))
+    return set(re.findall(r'data-(?:field|time)="([^"]+)"', html))

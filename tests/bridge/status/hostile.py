@@ -15,6 +15,8 @@ PATHS = (
     "/page.js",
     "/../../etc/passwd",
     "/%00",
+    "http://127.0.0.1/health",
+    "http://?@[",
     "/" + "a" * 9000,
 )
 METHODS = (

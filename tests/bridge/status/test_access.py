@@ -28,7 +28,7 @@ async def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     scope: Scope = {"type": "http", "method": "GET", "path": path, "query_string": b""}
     scope |= {"headers": raw, "client": (peer, 40_000)}
     behind = Access(PlainTextResponse("seen"), StatusSettings.model_validate(settings))
@@ -84,7 +84,7 @@ async def test_health_without_the_token_says_no_more_than_whether() -> None:
 
 async def test_a_login_leaves_a_cookie_and_no_token() -> None:
     """`/?token=` answers with a redirect to the page, and a cookie that no script reads, no other
-    site sends and that is not the token."""
+    site sends but with a link to here, and that is not the token."""
     server = make(token=TOKEN)
 
     async with running(server):
@@ -96,10 +96,48 @@ async def test_a_login_leaves_a_cookie_and_no_token() -> None:
         forged = await fetch(server, "/", cookie=f"{morsel.key}={TOKEN}")
 
     assert (login.status, login.headers["location"]) == (303, "./")
-    assert (morsel["httponly"], morsel["samesite"], morsel["path"]) == (True, "strict", "/")
+    assert (morsel["httponly"], morsel["samesite"], morsel["path"]) == (True, "lax", "/")
     assert seen == [200] * len(PATHS)
     assert forged.status == 401
     assert TOKEN not in str(login)
+
+
+async def test_cookies_may_come_one_by_one() -> None:
+    """Proxies split the header; what is in the second one counts as much."""
+    settings = {"token": TOKEN}
+    behind = Access(PlainTextResponse("seen"), StatusSettings.model_validate(settings))
+    shown = f"{behind._cookie}={behind._session}"
+
+    for first, second in (("a=1", shown), (shown, "a=1")):
+        answer = await ask(settings, "192.0.2.1", cookie=first, Cookie=second)
+        assert answer.status == 200
+
+
+async def test_an_absolute_target_is_let_in_by_its_headers() -> None:
+    """A client that asks as it would ask a proxy shows its token like any other."""
+    server = make(token=TOKEN)
+
+    async with running(server):
+        for shown, expected in ((BEARER, 200), ("", 401)):
+            answer = await fetch(server, "http://ops.example/metrics", authorization=shown)
+            assert answer.status == expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [("text/html,*/*;q=0.8", "text/html"), ("*/*", "text/plain"), ("", "text/plain")],
+)
+async def test_who_lacks_the_token_is_told_where_it_goes(accept: str, kind: str) -> None:
+    """A person in a browser by a few lines of HTML, a program in plain words."""
+    server = make(token=TOKEN)
+
+    async with running(server):
+        answer = await fetch(server, "/", accept=accept)
+
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.headers["content-type"].startswith(kind)
+    assert answer.headers["content-security-policy"] == POLICY
+    assert b"/?token=..." in answer.body
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,32 @@ async def test_no_body_can_be_said_in_words() -> None:
     assert got.startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "expected"),
+    [
+        ("http://localhost/health", "localhost", b"200"),
+        ("http://localhost:9309/metrics?x=1", "evil.example", b"200"),
+        ("HTTP://[::1]", "localhost", b"200"),
+        ("https://127.0.0.1?x=1", "localhost", b"200"),
+        ("http://localhost/nothing", "localhost", b"404"),
+        ("http://evil.example/metrics", "localhost", b"403"),
+        ("http://localhost@evil.example/metrics", "localhost", b"403"),
+        ("http:///metrics", "localhost", b"403"),
+        ("ftp://localhost/metrics", "localhost", b"404"),
+    ],
+)
+async def test_an_absolute_target(target: str, host: str, expected: bytes) -> None:
+    """Its path is what is asked for, and its authority the name that is asked; what Host says does
+    not count."""
+    server = make()
+    sent = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+
+    async with running(server):
+        got = await asyncio.to_thread(exchange, address_of(server), sent)
+
+    assert got.split()[1] == expected
+
+
 async def test_requests_that_come_together_are_all_answered() -> None:
     """More than fit into a turn, and the last one ends the connection."""
     server = make()

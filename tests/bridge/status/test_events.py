@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from bridge.metrics import Metrics
 from bridge.status import events
-from bridge.status.feed import Feed
-from tests.bridge.status.serving import Stream, address_of, feed_of, make, running
+from bridge.status.feed import VERSION, Feed
+from tests.bridge.status.serving import Stream, address_of, feed_of, fetch, make, running
 
 SECONDS_MAX = 10.0
 
@@ -45,7 +45,7 @@ async def test_the_document_comes_at_once_and_then_each_second() -> None:
     assert stream.head.startswith(b"HTTP/1.1 200")
     assert b"text/event-stream" in stream.head
     for document in documents:
-        assert (document["v"], document["role"], document["state"]) == (1, "demo", None)
+        assert (document["v"], document["role"], document["state"]) == (VERSION, "demo", None)
         assert document["node"]["status"] == "starting"
     assert documents[1]["ts_ns"] > documents[0]["ts_ns"]
 
@@ -83,7 +83,8 @@ async def test_all_get_the_same_document() -> None:
 
 
 async def test_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the maximum the answer is 503, until one has gone."""
+    """Beyond the maximum the answer is 503, until one has gone. Who asks for the head only, to
+    learn why, is told the same."""
     monkeypatch.setattr(events, "CLIENTS_MAX", 2)
     server = make(feed=shown())
 
@@ -96,6 +97,7 @@ async def test_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         async with Stream(address_of(server)) as third:
             assert third.head.startswith(b"HTTP/1.1 503")
             assert b"retry-after" in third.head
+        assert (await fetch(server, "/events", method="HEAD")).status == 503
         await leaving.__aexit__()
         while b" 200 " not in (head := third.head):
             async with Stream(address_of(server)) as third:

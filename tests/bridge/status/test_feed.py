@@ -1,12 +1,11 @@
 """The page's document, asked of a daemon that trades: it is what Redis, ledger and disk say."""
 
-import asyncio
 import contextlib
 import http.client
 import json
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,14 +13,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from bridge import exits
-from bridge.core import contract
 from bridge.embedded_redis import find_redis_server
 from bridge.ledger_view import LedgerView, OpenLot, Total
-from bridge.metrics import Metrics
 from tests.bridge.kept import typed
 from tests.bridge.processes import Daemon, eventually
-from tests.bridge.status.serving import feed_of
-from tests.integrations.nautilus.engines import until
 from tests.servers import RedisServer, server_or_exit
 
 type Document = dict[str, Any]
@@ -67,11 +62,12 @@ class Page:
 
 
 class Seen(NamedTuple):
-    """What pages showed: of a daemon that was halted, of the next one, and of that without Redis;
-    and what was in Redis and in the ledger when the first one had ended."""
+    """What pages showed: of a daemon that was halted, of the next one, of that while Redis did not
+    answer, and without it; and what was in Redis and in the ledger when the first one had ended."""
 
     halted: Document
     again: Document
+    silent: Document
     away: Document
     url: str
     entries: dict[str, list[Row]]
@@ -130,11 +126,13 @@ def seen(
 
     with trading(tmp_path_factory.mktemp("second"), settings) as (_, page):
         again = page.until(lambda told: len(told["control"]) > controls, "the history")
+        os.kill(server.pid, signal.SIGSTOP)
+        silent = page.until(lambda told: "silent" in told["link"]["exec"], "the silence")
         server.kill()
         away = page.until(lambda told: told["link"]["exec"] != "up", "the outage")
         server.start()
         page.until(lambda told: told["link"]["exec"] == told["link"]["market"] == "up", "its end")
-    return Seen(halted, again, away, server.url, entries, lots, totals)
+    return Seen(halted, again, silent, away, server.url, entries, lots, totals)
 
 
 def _is_settled(told: Document) -> bool:
@@ -202,7 +200,28 @@ def test_positions_are_those_of_the_ledger(seen: Seen) -> None:
         assert sign * D(position["qty"]) == sum(lot.qty for lot in lots)
         assert D(position["realized_pnl"]) == _net(seen.totals, symbol)
     if len({each.day for each in seen.totals}) == 1:  # it was not midnight
-        assert D(seen.halted["pnl"]["realized_day"]) == _net(seen.totals)
+        [day] = seen.halted["pnl"]["realized_day"]
+        assert (D(day["amount"]), day["ccy"]) == (_net(seen.totals), "USD")
+
+
+def test_the_books_are_of_now(seen: Seen) -> None:
+    """Who feeds them, when they were read, and that they have all fills of this bridge and of the
+    one before it."""
+    for told in (seen.halted, seen.again):
+        books = told["books"]
+        assert (books["reader"], books["behind"], books["late"]) == ("inside", 0, False)
+        assert books["booked_ns"] == max(int(each["ts_ns"]) for each in seen.entries["fill"])
+        assert 0 <= told["ts_ns"] - books["read_ns"] < 60 * 10**9
+        assert books["positions_total"] == len(told["positions"])
+
+
+def test_the_last_fill(seen: Seen) -> None:
+    """It is the newest in Redis, behind a restart as well."""
+    newest = max(seen.entries["fill"], key=lambda row: int(row["jseq"]))
+
+    for told in (seen.halted, seen.again):
+        assert told["last_fill"]["cl_ord_id"] == newest["cl_ord_id"]
+        assert told["last_fill"]["ts_ns"] == int(newest["ts_ns"])
 
 
 def _net(totals: list[Total], symbol: str = "") -> Decimal:
@@ -241,9 +260,17 @@ def test_a_restart_recalls_what_was_before(seen: Seen) -> None:
 
 
 def test_an_outage_is_shown(seen: Seen) -> None:
-    """While Redis is away the page is still there, says so, and says when it is back."""
-    assert not seen.away["node"]["ready"]
-    assert "no connection to Redis" in seen.away["node"]["status"]
+    """While Redis is away the page is still there, says so, and says when it is back; the node is
+    what it is."""
+    node = seen.away["node"]
+    assert (node["ready"], node["status"]) == (False, "running")
+    assert "no connection to Redis" in node["problem"]
+
+
+def test_a_silence_is_shown(seen: Seen) -> None:
+    """A connection to a Redis that does not answer stands, and is not called up."""
+    assert seen.silent["link"]["exec"].startswith("silent: no answer for ")
+    assert "has not answered" in seen.silent["node"]["problem"]
 
 
 def test_without_a_ledger_positions_are_those_told(
@@ -257,60 +284,5 @@ def test_without_a_ledger_positions_are_those_told(
 
     assert told["positions"][0]["lots"] == []
     assert D(told["positions"][0]["qty"]) > 0
-    assert told["pnl"] is None
+    assert (told["pnl"]["realized_day"], told["books"]["reader"]) == (None, "off")
     assert [each["name"] for each in told["readers"]] == ["archive"]
-
-
-async def test_before_anything_is_built() -> None:
-    """A document of nulls, and of readers: of one that runs elsewhere nothing is known here."""
-    feed = feed_of(Metrics(), lambda: "starting", BRIDGE_ARCHIVE__READER="alone")
-
-    told = json.loads(feed.document())
-
-    assert (told["state"], told["link"], told["journal"], told["pnl"]) == (None,) * 4
-    assert (told["feed"], told["positions"], told["control"]) == ([], [], [])
-    assert told["node"]["status"] == "starting" and not told["node"]["ready"]
-    assert told["readers"] == [
-        {"name": "ledger", "state": "not begun", "lag_entries": 0, "gaps": 0},
-        {"name": "archive", "state": "a process of its own", "lag_entries": None, "gaps": None},
-    ]
-
-
-class Watched(deque[Any]):
-    """A queue that knows in which threads it was read."""
-
-    def __init__(self, rows: Iterable[Any]) -> None:
-        super().__init__(rows)
-        self.readers: list[int] = []
-
-    def __iter__(self) -> Iterator[Any]:
-        self.readers.append(threading.get_ident())
-        return super().__iter__()
-
-
-async def test_tables_are_made_beside_the_loop() -> None:
-    """However often documents are made, the long tables are made once for all of them, in another
-    thread, and what came meanwhile is shown with the next ones."""
-    feed = feed_of(Metrics())
-    feed.document()
-    values = ["1"] * len(contract.STREAMS["orders"].fields)
-    feed.recent.trades = trades = Watched([("orders", tuple(values))])
-
-    await until(lambda: json.loads(feed.document())["feed"])
-    [row] = rows = json.loads(feed.document())["feed"]
-    for _ in range(100):
-        await asyncio.sleep(0.001)
-        assert json.loads(feed.document())["feed"] == rows
-
-    assert row["kind"] == "order" and row["cl_ord_id"] == "1"
-    assert threading.get_ident() not in trades.readers
-    assert len(trades.readers) <= 2
-
-
-async def test_a_table_that_cannot_be_made_is_an_error() -> None:
-    """It is not passed over: whoever asks for the document is told."""
-    feed = feed_of(Metrics())
-    feed.recent.trades = Watched([("no such kind", ())])
-
-    with pytest.raises(KeyError):
-        await until(lambda: not feed.document())

@@ -11,7 +11,7 @@ from bridge.exits import Exit
 from bridge.ledger import Ledger
 from bridge.reading import Item
 from bridge.status import holdings
-from tests.bridge.fills import DAY_NS, INVERSE, PERP, START_NS, STREAMS, fill, funding
+from tests.bridge.fills import DAY_NS, INVERSE, PERP, PRODUCER, START_NS, STREAMS, fill, funding
 
 D = Decimal
 BOOKS = {"spot": {}, "perpetual": PERP, "inverse": INVERSE}
@@ -105,8 +105,9 @@ def test_without_a_price_nothing_is_made_up(ledger: Ledger, tmp_path: Path) -> N
     assert position["unrealized_pnl"] == ""
 
 
-def test_the_day_is_that_of_dollars_and_of_today(ledger: Ledger, tmp_path: Path) -> None:
-    """Gains, fees and funding since midnight UTC, net; yesterday's and bitcoins do not count."""
+def test_the_day_by_currency(ledger: Ledger, tmp_path: Path) -> None:
+    """Gains, fees and funding since midnight UTC, net, dollars of all kinds together; yesterday's
+    do not count."""
     take(
         ledger,
         fill(1, qty="4", price="100"),
@@ -117,7 +118,25 @@ def test_the_day_is_that_of_dollars_and_of_today(ledger: Ledger, tmp_path: Path)
         fill(5, **INVERSE, side="SELL", qty="10", price="200"),
     )
 
-    assert holdings.read(tmp_path / "ledger.db", START_NS).day == D("5.0")
+    known = holdings.read(tmp_path / "ledger.db", START_NS)
+    assert holdings.day(known) == [{"amount": "5", "ccy": "USD"}, {"amount": "0.5", "ccy": "BTC"}]
+    assert (known.taken, known.booked_ns) == ({PRODUCER: 5}, START_NS + 5 * 10**9)
+
+
+def test_a_day_without_gains(ledger: Ledger, tmp_path: Path) -> None:
+    """It brought no dollars."""
+    known = holdings.read(tmp_path / "ledger.db", START_NS)
+
+    assert holdings.day(known) == [{"amount": "0", "ccy": "USD"}]
+    assert (known.taken, known.booked_ns, known.total) == ({}, None, 0)
+
+
+@pytest.mark.parametrize("mark", ["NaN", "Infinity", "0"])
+def test_what_is_no_price(ledger: Ledger, tmp_path: Path, mark: str) -> None:
+    """A position is not valued at it."""
+    take(ledger, fill(1))
+
+    assert shown(tmp_path / "ledger.db", mark)[0]["unrealized_pnl"] == ""
 
 
 def test_no_ledger(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bridge.core.contract import METRICS_KEY
 from bridge.endpoints import sync_client
 from bridge.status.connection import CONNECTIONS_MAX
 from tests.bridge.processes import SHADOW_FLAG, Daemon
@@ -31,7 +32,11 @@ GROWTH_BYTES_MAX = 24 << 20
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A demo that trades as fast as it can be read."""
     with Daemon(tmp_path_factory.mktemp("daemon"), replay__rate="20") as running:
-        yield running.until_running()
+        running.until_running()
+        with contextlib.closing(sync_client(f"redis://127.0.0.1:{running.port}/0")) as redis:
+            # The last of its connections to be opened.
+            running.until(lambda: bool(redis.exists(METRICS_KEY)), "its metrics in Redis")
+        yield running
 
 
 def address_of(daemon: Daemon) -> tuple[str, int]:

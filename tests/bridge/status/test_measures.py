@@ -81,6 +81,14 @@ def test_the_delay_of_the_loop() -> None:
     assert measures.latency_ms()["loop_p99"] == 99.0
 
 
+def test_what_is_no_number_is_not_known() -> None:
+    """JSON has no word for it."""
+    measures = Measures(Metrics())
+    measures.late_seconds.append(math.nan)
+
+    assert measures.latency_ms()["loop_p99"] is None
+
+
 def test_a_gauge_is_read_with_its_function() -> None:
     """Also one child of several, and one that mirrors a live value."""
     metrics = Metrics()

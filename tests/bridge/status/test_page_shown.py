@@ -1,5 +1,6 @@
 """What the ops page makes of a document, in a real Chromium and behind the real server."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from tests.bridge.status.browser import DOCUMENT, Stage, Visit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # Chromium may have to be unpacked
 
+# What is left out where nothing is known of it.
+NO_DETAIL = "".join([f":not([data-as='{kind}'])" for kind in ("detail", "long", "problem")])
 HOSTILE = "<img src=x onerror=alert(1)></td><script>alert(2)</script>"
 
 
@@ -27,12 +30,14 @@ def test_amounts_stand_as_they_were_sent(stage: Stage, visit: Visit) -> None:
     stage.show(
         feed=[trade],
         positions=[DOCUMENT["positions"][0] | held],
-        pnl={"realized_day": pnl},
+        pnl={"realized_day": [{"amount": pnl, "ccy": "USD"}, {"amount": "+1e-9", "ccy": "BTC"}]},
     )
 
     page = visit.page
-    expect(page.locator("[data-money='pnl.realized_day']")).to_have_text(f"{pnl} USD")
-    expect(page.locator("[data-money='pnl.realized_day']")).to_have_class("bad")
+    sums = page.locator("#realized .money")
+    expect(sums).to_have_text([f"{pnl} USD,", "+1e-9 BTC"])
+    expect(sums.nth(0)).to_have_class(re.compile("bad"))
+    expect(sums.nth(1)).to_have_class(re.compile("good"))
     assert row(page, "Orders and fills, newest first")[4:7] == [qty, price, "1e-9 USDT"]
     assert row(page, "Open positions with their lots")[2:] == [qty, price, f"{pnl} USDT", "+7 USDT"]
     page.get_by_role("button", name="1 lot of BTCUSDT-PERP").click()
@@ -77,14 +82,15 @@ def test_any_part_may_be_missing(stage: Stage, visit: Visit) -> None:
         for name, place in lists.items():
             expect(page.locator(place)).to_have_text("not known" if name in missing else "")
         for name in missing:
-            fields = f"[data-field='{name}'], [data-field^='{name}.']:not([data-as='detail'])"
-            for field in page.locator(fields).all():
+            fields = f"[data-field='{name}'], [data-field^='{name}.']"
+            for field in page.locator(f":is({fields}){NO_DETAIL}").all():
                 expect(field).to_have_text("not known")
 
 
 def test_nothing_yet(stage: Stage, visit: Visit) -> None:
     """Empty lists are said to be empty, not unknown."""
-    stage.show(feed=[], positions=[], readers=[], control=[])
+    stage.show(feed=[], positions=[], readers=[], control=[], last_fill=None, audit=None)
+    stage.show_exactly((stage.document or {}) | {"acceptance": None})
 
     for id_, words in {
         "feed-none": "No order and no fill yet.",
@@ -92,6 +98,8 @@ def test_nothing_yet(stage: Stage, visit: Visit) -> None:
         "readers-none": "No reader has said anything yet.",
         "control-none": "Nothing has changed yet.",
         "last-fill": "none yet",
+        "audit": "no audit yet",
+        "acceptance": "none yet: make accept",
     }.items():
         expect(visit.page.locator(f"#{id_}")).to_have_text(words)
 
@@ -101,7 +109,7 @@ def test_a_refused_stream_is_asked_for_again(browser: Browser, stage: Stage) -> 
     with Visit(browser, stage.url) as visit:
         visit.page.route("**/events", lambda route: route.fulfill(status=503))
         visit.page.reload()
-        lost = visit.page.get_by_role("alert").filter(has_text="has not answered yet")
+        lost = visit.page.get_by_role("alert").filter(has_text="16 pages look on already")
         expect(lost).to_be_visible(timeout=15_000)
         visit.page.unroute("**/events")
         visit.until_live()
@@ -122,7 +130,7 @@ def test_charts_keep_five_minutes(stage: Stage, visit: Visit) -> None:
     start = 1_790_000_000_000_000_000
     area = visit.page.locator("#charts svg").nth(5).locator(".first")
     for seconds, stretches in ((0, 1), (1, 1), (100, 2), (302, 2), (303, 2), (290, 1)):
-        stage.show_exactly(DOCUMENT | {"ts_ns": start + seconds * 10**9, "v": 1, "role": seconds})
+        stage.show_exactly(DOCUMENT | {"ts_ns": start + seconds * 10**9, "v": 2, "role": seconds})
         expect(visit.page.locator("[data-field=role]")).to_have_text(str(seconds))
         assert (area.get_attribute("d") or "").count("M") == stretches, seconds
 
@@ -139,7 +147,7 @@ def test_behind_a_token(browser: Browser) -> None:
 
 def test_another_version(stage: Stage, visit: Visit) -> None:
     """A document of a later version is not taken for this one: the page asks to be loaded anew."""
-    stage.show(v=2)
+    stage.show(v=3)
 
-    told = visit.page.get_by_role("alert").filter(has_text="cannot read version 2: reload it")
+    told = visit.page.get_by_role("alert").filter(has_text="cannot read version 3: reload it")
     expect(told).to_be_visible()

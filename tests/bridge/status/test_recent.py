@@ -1,10 +1,19 @@
 """bridge/status/recent.py: the newest entries, in memory that does not grow."""
 
+import pytest
 import redis
 
 from bridge.core import contract
 from bridge.core.contract import EXEC_KINDS, STREAMS, TAIL
-from bridge.status.recent import CONTROL_MAX, POSITIONS_MAX, TRADES_MAX, Recent, Taken, recalled
+from bridge.status.recent import (
+    CONTROL_MAX,
+    POSITIONS_MAX,
+    TRADES_MAX,
+    Recent,
+    Taken,
+    recalled,
+    whole,
+)
 from tests.servers import RedisServer
 
 KEYS = {kind: f"t:exec:{kind}" for kind in EXEC_KINDS}
@@ -33,6 +42,21 @@ def test_only_the_newest_stay() -> None:
     newest = [str(seq) for seq in range(1_000)]
     assert seqs([*recent.trades]) == newest[-TRADES_MAX:]
     assert seqs([*recent.control]) == newest[-CONTROL_MAX:]
+
+
+def test_the_last_fill_stays() -> None:
+    """However many orders follow it; one that is recalled is older than any that was taken."""
+    recent = Recent()
+    recent.recall([("fills", entry("fills", 7)), ("orders", entry("orders", 8))])
+    assert recent.last_fill == entry("fills", 7)
+    recent.take("fills", entry("fills", 9, "T.0123abcd.2"))
+    for seq in range(TRADES_MAX):
+        recent.take("orders", entry("orders", seq))
+    recent.recall([("fills", entry("fills", 8))])
+
+    assert {kind for kind, _ in recent.trades} == {"orders"}
+    assert recent.last_fill == entry("fills", 9, "T.0123abcd.2")
+    assert recent.fills_told() == {"T.0123abcd.1": 8, "T.0123abcd.2": 9}
 
 
 def test_positions_that_are_open() -> None:
@@ -80,6 +104,27 @@ def test_what_was_before_this_process_is_recalled(redis_server: RedisServer) -> 
         ("T.0123abcd.2", "1"),
         ("T.0123abcd.2", "2"),
     ]
+
+
+def test_what_cannot_be_used_is_left_out(redis_server: RedisServer) -> None:
+    """Anybody can write our name: what has no numbers of ours does not keep the rest away."""
+    client = redis_server.client
+    put(client, "fills", 1, "T.0123abcd.1", "1000-*")
+    for wrong in ({}, {"jseq": "x", "seq": "2"}, {"jseq": "9" * 5_000, "seq": "2"}, {"jseq": "2"}):
+        client.xadd(KEYS["fills"], {"producer": "T.0123abcd.1"} | wrong)
+    put(client, "fills", 3, "T.0123abcd.1", "*")
+
+    assert seqs(recalled(redis_server.url, KEYS, "T")) == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), ("9223372036854775807", 2**63 - 1), ("9223372036854775808", None)]
+    + [(text, None) for text in ("", "-1", "1.0", "x", "²", "٣", "9" * 5_000)],
+)
+def test_a_number_of_63_bits(text: str, number: int | None) -> None:
+    """Anything else is none."""
+    assert whole(text) == number
 
 
 def test_a_full_memory_recalls_nothing() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import socket
 from collections.abc import Callable
@@ -36,6 +37,19 @@ async def test_metrics_are_served_in_prometheus_text_format() -> None:
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert families["nautilus_bridge_orders_published"].samples[0].value == 5
+
+
+async def test_metrics_asked_for_often_are_made_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until their share of the loop allows another time, they are answered as they were."""
+    monkeypatch.setattr("bridge.status.server.SCRAPE_SHARE", 1 << 30)
+    server = make(metrics=(metrics := Metrics()))
+
+    async with running(server):
+        first = await fetch(server, "/metrics")
+        metrics.orders_published.inc(5)
+        second = await fetch(server, "/metrics")
+
+    assert first.body == second.body != metrics.exposition()
 
 
 async def test_health_is_ok_without_a_reason() -> None:
@@ -184,6 +198,19 @@ def test_url_brackets_ipv6() -> None:
         pytest.skip("no IPv6 loopback here")
 
     assert server.url.startswith("http://[::1]:")
+    server.stop()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_url_of_all_addresses_names_this_machine(host: str) -> None:
+    """Such a URL can be opened from elsewhere, too."""
+    server = make(host=host, token="0123456789abcdef")
+    try:
+        server.bind()
+    except CannotBind:
+        pytest.skip("no IPv6 here")
+
+    assert re.fullmatch(rf"http://{re.escape(socket.gethostname())}:\d+", server.url)
     server.stop()
 
 

@@ -1,5 +1,6 @@
 """bridge/status_settings.py: what may be reached from elsewhere must ask who it is."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,15 @@ def test_a_bad_network_is_refused(network: str) -> None:
     assert problems(trusted_proxy=network).startswith("status.trusted_proxy")
 
 
+@pytest.mark.parametrize(
+    ("network", "plain"),
+    [("::ffff:127.0.0.0/104", "127.0.0.0/8"), ("::ffff:a01:203", "10.1.2.3/32")],
+)
+def test_a_mapped_network_is_refused(network: str, plain: str) -> None:
+    """It would match nobody: clients that come by IPv4 are known so, on a socket of both too."""
+    assert f"write {plain}" in problems(trusted_proxy=network)
+
+
 def test_the_token_as_a_credential(tmp_path: Path) -> None:
     """systemd's file `status-token` is the token, its last line end aside; an empty one is none."""
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
@@ -88,7 +98,8 @@ def test_a_daemon_that_would_be_open_does_not_start(tmp_path: Path) -> None:
 
 
 def test_the_token_is_nowhere_but_in_the_settings(tmp_path: Path) -> None:
-    """Neither what the daemon says nor what it logs has it, though somebody logs in with it."""
+    """Neither what the daemon says nor what it logs has it, though somebody logs in with it; that
+    there is one it says."""
     with Daemon(tmp_path, status__token=TOKEN, log__level="debug") as daemon:
         daemon.until_running()
         status, body = daemon.get(f"/?token={TOKEN}")
@@ -96,5 +107,6 @@ def test_the_token_is_nowhere_but_in_the_settings(tmp_path: Path) -> None:
         ended = daemon.stop()
 
     assert (status, refused) == (303, 401)
+    assert re.search(r"^page .*:\d+/ .*/\?token=\.\.\. once$", ended.out, re.M)
     assert TOKEN not in body + said + ended.out + ended.err
     assert "wrong-but-as-long" not in said + ended.out + ended.err
