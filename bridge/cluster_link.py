@@ -53,7 +53,7 @@ class ClusterLink(Link):
         found, self._targets = await self._read_map()
         self._connection = wires = Wires(found)
         for target in self._targets:
-            wires.add((await _enter(target))[0])
+            wires.add(await _enter(target))
         return wires
 
     def seek(self, key: str, refusal: Reply) -> bool:
@@ -128,7 +128,7 @@ class ClusterLink(Link):
 async def _asked(door: Target) -> tuple[int | None, Reply]:
     """Return the epoch that a node knows of, None where it may not be asked, then what it answers
     to CLUSTER SLOTS: that is not older. Raises one of OUTAGE."""
-    connection, _ = await _enter(door)
+    connection = await _enter(door)
     answers, is_told = list[Reply](), asyncio.get_running_loop().create_future()
 
     def take(replies: Sequence[Reply]) -> None:
@@ -153,7 +153,7 @@ async def _asked(door: Target) -> tuple[int | None, Reply]:
     return (int(epoch[1]) if epoch else None), places
 
 
-async def _enter(target: Target) -> tuple[Connection, Reply]:
+async def _enter(target: Target) -> Connection:
     """Do as `connect` does, in less time; an error names the node."""
     try:
         async with asyncio.timeout(NODE_SECONDS_MAX):

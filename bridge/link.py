@@ -11,6 +11,7 @@ from typing import Final, cast
 
 import structlog
 
+from bridge import resolving
 from bridge.core import resp
 from bridge.core.resp import ProtocolError, Reply, ReplyError, ReplyParser
 from bridge.endpoints import Endpoint
@@ -23,6 +24,9 @@ CONNECT_SECONDS_MAX: Final = 5.0
 BACKOFF_SECONDS_MIN: Final = 0.01
 # A former primary may take writes for many seconds more: Sentinel is in no hurry to tell it.
 FOLLOW_SECONDS: Final = 1.0
+# A connection that ends sooner is an attempt in vain like any other. Less than the above: one that
+# is left for the primary's sake was none.
+STEADY_SECONDS: Final = 0.5
 # A peer that vanished without a FIN is given up after half a minute; a stalled one is waited for.
 KEEPALIVE: Final = {
     "TCP_KEEPIDLE": 5,
@@ -113,6 +117,7 @@ class Link:
     """Keeps one connection up for ever; never blocks who writes.
 
     Sentinels are asked where the primary is, before each attempt and each second.
+    Attempts follow each other more and more slowly until a connection stands for a moment.
     Once a connection is greeted, `on_replies` gets what it answers, until `on_down` tells that it
     is gone; `prepare` may write and wait before the link is up, which `on_up` tells. All of it runs
     on the loop that runs `run`. `on_error` is told the kind of every failure.
@@ -146,11 +151,12 @@ class Link:
         self._connection: Connection | None = None
         self.problem: str | None = "not connected yet"
         self._logged: set[str] = set()
+        self._is_logged_up = self._was_unsteady = False
+        self._delay = BACKOFF_SECONDS_MIN
         self.write: Callable[[bytes], None] = _discard
 
     async def run(self) -> None:
         """Connect, serve, and connect again, until cancelled."""
-        delay = BACKOFF_SECONDS_MIN
         while True:
             try:
                 connection = await self._connect()
@@ -159,15 +165,19 @@ class Link:
                 self.write = connection.write
                 connection.on_replies = self._on_replies
                 await self._prepare_on(connection)
-                delay = BACKOFF_SECONDS_MIN
                 self._up()
+                await asyncio.wait({connection.closed}, timeout=STEADY_SECONDS)
+                self._was_unsteady = connection.closed.done()
+                if not self._was_unsteady:
+                    self._steady()
                 await connection.closed
             except OUTAGE as error:
                 self._note(error)
             finally:
                 self._down()
+            delay = self._delay
+            self._delay = min(delay * 2, self._backoff_seconds_max)
             await asyncio.sleep(delay)
-            delay = min(delay * 2, self._backoff_seconds_max)
 
     def fail(self, error: BaseException) -> None:
         """End `run` by raising `error` there."""
@@ -231,9 +241,19 @@ class Link:
         self.is_up = True
         self.connects += 1
         self.problem = None
-        self._logged.clear()
-        log.info("redis.connected", lane=self.name, connects=self.connects)
+        if not self._was_unsteady:
+            self._log_up()
         self._on_up()
+
+    def _steady(self) -> None:
+        self._delay = BACKOFF_SECONDS_MIN
+        self._logged.clear()
+        if not self._is_logged_up:
+            self._log_up()
+
+    def _log_up(self) -> None:
+        self._is_logged_up = True
+        log.info("redis.connected", lane=self.name, connects=self.connects)
 
     def _down(self) -> None:
         if self._follower is not None:
@@ -260,7 +280,8 @@ class Link:
         if endpoint.problem:
             problem = f"{problem}; {endpoint.problem}"
         self.problem = problem
-        if problem not in self._logged:
+        if self._is_logged_up or problem not in self._logged:
+            self._is_logged_up = False
             self._logged.add(problem)
             log.warning(
                 "redis.lost",
@@ -274,27 +295,23 @@ class Link:
     async def _connect(self) -> Connection:
         self._target = None
         target = self._target = await self._endpoint.locate()
-        self._connection, _ = await connect(target)
+        self._connection = await connect(target)
         return self._connection
 
 
-async def connect(target: Target, *question: str) -> tuple[Connection, Reply]:
-    """Open a connection, greet, and ask, where there is a question: returns the answer as well.
-
-    Raises one of OUTAGE; then nothing is left open.
-    """
+async def connect(target: Target) -> Connection:
+    """Open a connection and greet. Raises one of OUTAGE; then nothing is left open."""
     greeting, answers, enough = target.greeting(), list[Reply](), asyncio.Event()
-    commands = [*greeting, question] if question else greeting
 
     def collect(replies: Sequence[Reply]) -> None:
         answers.extend(replies)
-        if len(answers) >= len(commands):
+        if len(answers) >= len(greeting):
             enough.set()
 
     async with asyncio.timeout(CONNECT_SECONDS_MAX):
         connection = await _open(target, collect)
         try:
-            connection.write(b"".join([resp.command(*words) for words in commands]))
+            connection.write(b"".join([resp.command(*words) for words in greeting]))
             connection.closed.add_done_callback(lambda _: enough.set())
             await enough.wait()
             _check(target, greeting, answers)
@@ -303,7 +320,7 @@ async def connect(target: Target, *question: str) -> tuple[Connection, Reply]:
         except BaseException:
             connection.forget()
             raise
-    return connection, answers[-1]
+    return connection
 
 
 def _check(target: Target, greeting: Sequence[tuple[str, ...]], answers: Sequence[Reply]) -> None:
@@ -327,9 +344,17 @@ async def _open(target: Target, collect: Callable[[Sequence[Reply]], None]) -> C
     else:
         if target.port not in PORTS:  # uvloop takes the rest of a division by 65,536
             raise ProtocolError(f"{target.where}: no port has this number")
+        name = target.host if target.tls else None
         try:
-            _, connection = await loop.create_connection(
-                lambda: Connection(collect), target.host, target.port, ssl=target.tls
+            _, connection = await resolving.connected(
+                target.host,
+                lambda address: loop.create_connection(
+                    lambda: Connection(collect),
+                    address,
+                    target.port,
+                    ssl=target.tls,
+                    server_hostname=name,
+                ),
             )
         except UnicodeError as error:  # a node of a Cluster was told to be there
             raise ProtocolError(f"{target.where}: {error}") from None

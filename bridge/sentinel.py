@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import redis
 import structlog
 
+from bridge import resolving
 from bridge.core import resp
 from bridge.core.resp import ProtocolError, Reply, ReplyError, ReplyParser
 from bridge.target import Target
@@ -232,7 +233,13 @@ def _epoch(told: Reply) -> int:
 async def _answers_of(sentinel: Target, commands: Sequence[tuple[str, ...]]) -> list[Reply]:
     """Return the answers. Raises OSError, ProtocolError."""
     parser, answers = ReplyParser(), list[Reply]()
-    reader, writer = await asyncio.open_connection(sentinel.host, sentinel.port, ssl=sentinel.tls)
+    name = sentinel.host if sentinel.tls else None
+    reader, writer = await resolving.connected(
+        sentinel.host,
+        lambda address: asyncio.open_connection(
+            address, sentinel.port, ssl=sentinel.tls, server_hostname=name
+        ),
+    )
     try:
         writer.write(b"".join([resp.command(*words) for words in commands]))
         while len(answers) < len(commands):

@@ -35,6 +35,8 @@ _ID_HEADERS: Final = frozenset(b"$%d" % n for n in range(3, 42))
 
 # No answer to what we ask comes near these: more is not Redis, or not for us.
 REPLY_BYTES_MAX: Final = 1 << 20
+LINE_BYTES_MAX: Final = 1 << 16
+ITEMS_MAX: Final = 1 << 16
 DEPTH_MAX: Final = 4
 
 
@@ -135,48 +137,89 @@ def is_id(reply: Reply) -> bool:
     return type(reply) is bytes and b"-" in reply
 
 
+@dataclass(slots=True)
+class _Array:
+    """An array: the items so far, and how many are to follow."""
+
+    items: list[Reply]
+    missing: int
+
+
 class ReplyParser:
-    """Bytes in, whole replies out; keeps what is not yet whole."""
+    """Bytes in, whole replies out. What is not yet whole is kept as far as it is parsed: who sends
+    it in small pieces makes nobody read it again and again."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        # The item that is not whole yet, and how many bytes it lacks at least.
+        self._rest: list[bytes] = []
+        self._missing = 0
+        # The arrays that are not whole yet, each inside the one before it; their bytes so far.
+        self._arrays: list[_Array] = []
+        self._arrays_bytes = 0
 
     def feed(self, data: bytes) -> list[Reply]:
         """Return the replies that `data` completes, oldest first.
 
         Raises ProtocolError when the bytes are not RESP.
         """
-        buffer = self._rest + data if self._rest else data
+        if self._rest:
+            self._rest.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []
+            data = b"".join(self._rest)
+        if self._arrays or data[:1] != b"$":
+            return self._parse(data)
         # Nearly all replies are stream ids, one header line and one id line each, and come by
         # the hundred: for those, two C-speed calls replace a loop over the lines.
-        lines = buffer.split(b"\r\n")
+        lines = data.split(b"\r\n")
         whole = (len(lines) - 1) & ~1
         if not whole or not set(lines[:whole:2]) <= _ID_HEADERS:
-            return self._parse(buffer)
+            return self._parse(data)
         ids: list[Reply] = list(lines[1:whole:2])
         rest = b"\r\n".join(lines[whole:])
         return ids + self._parse(rest)
 
-    def _parse(self, buffer: bytes) -> list[Reply]:
+    def _parse(self, data: bytes) -> list[Reply]:
         replies: list[Reply] = []
-        position = 0
-        while True:
-            parsed = _parse_one(buffer, position)
-            if parsed is None:
-                break
-            reply, position = parsed
-            replies.append(reply)
-        self._rest = buffer[position:]
-        if len(self._rest) > REPLY_BYTES_MAX:
+        arrays, begin, position = self._arrays, 0, 0
+        while not isinstance(parsed := _parse_one(data, position), int):
+            item, position = parsed
+            if isinstance(item, _Array):
+                if len(arrays) == DEPTH_MAX:
+                    raise ProtocolError(
+                        f"a reply of more than {DEPTH_MAX} arrays inside each other"
+                    )
+                if item.missing:
+                    arrays.append(item)
+                    continue
+                item = item.items
+            while arrays:
+                array = arrays[-1]
+                array.items.append(item)
+                array.missing -= 1
+                if array.missing:
+                    break
+                item = arrays.pop().items
+            else:
+                replies.append(item)
+                self._arrays_bytes, begin = 0, position
+        self._arrays_bytes += position - begin
+        rest = data[position:]
+        self._rest, self._missing = [rest] if rest else [], parsed
+        if self._arrays_bytes + len(rest) + parsed > REPLY_BYTES_MAX:
             raise ProtocolError(f"a reply of more than {REPLY_BYTES_MAX} bytes")
         return replies
 
 
-def _parse_one(buffer: bytes, position: int, depth: int = 0) -> tuple[Reply, int] | None:
-    """Return one reply and the position behind it, or None when it is not whole yet."""
+def _parse_one(buffer: bytes, position: int) -> tuple[Reply | _Array, int] | int:
+    """Return one item, of an array only its beginning, and the position behind it; or how many
+    bytes it lacks at least."""
     end = buffer.find(b"\r\n", position)
     if end < 0:
-        return None
+        if len(buffer) - position > LINE_BYTES_MAX:
+            raise ProtocolError(f"a line of more than {LINE_BYTES_MAX} bytes")
+        return 1
     kind, line, position = buffer[position : position + 1], buffer[position + 1 : end], end + 2
     if kind == b"+":
         return line, position
@@ -192,35 +235,19 @@ def _parse_one(buffer: bytes, position: int, depth: int = 0) -> tuple[Reply, int
     if kind == b":":
         return number, position
     if kind == b"$":
-        return _parse_bulk(buffer, position, number)
+        if number < 0:
+            return None, position
+        end = position + number
+        return (buffer[position:end], end + 2) if end + 2 <= len(buffer) else end + 2 - len(buffer)
     if kind in b"*>%":  # an array, a push, a map: its keys and values in turn
-        count = 2 * number if kind == b"%" else number
-        parsed = _parse_array(buffer, position, count, depth + 1)
-        if kind == b">" and parsed is not None and isinstance(parsed[0], list):
-            return Push(parsed[0]), parsed[1]
-        return parsed
+        return _array(kind, number), position
     raise ProtocolError(f"not a Redis reply: type {kind!r}")
 
 
-def _parse_bulk(buffer: bytes, position: int, length: int) -> tuple[Reply, int] | None:
+def _array(kind: bytes, length: int) -> _Array | None:
     if length < 0:
-        return None, position
-    end = position + length
-    if len(buffer) < end + 2:
         return None
-    return buffer[position:end], end + 2
-
-
-def _parse_array(buffer: bytes, position: int, length: int, depth: int) -> tuple[Reply, int] | None:
-    if length < 0:
-        return None, position
-    if depth > DEPTH_MAX:
-        raise ProtocolError(f"a reply of more than {DEPTH_MAX} arrays inside each other")
-    items: list[Reply] = []
-    for _ in range(length):
-        parsed = _parse_one(buffer, position, depth)
-        if parsed is None:
-            return None
-        item, position = parsed
-        items.append(item)
-    return items, position
+    count = 2 * length if kind == b"%" else length
+    if count > ITEMS_MAX:
+        raise ProtocolError(f"an array of more than {ITEMS_MAX} items")
+    return _Array(Push() if kind == b">" else [], count)

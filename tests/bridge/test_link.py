@@ -219,6 +219,48 @@ async def test_garbage_later_on(redis_server: RedisServer) -> None:
     assert owner.errors == Counter(protocol=1)
 
 
+async def test_connections_that_do_not_stand(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each connection ends as soon as it is up, the pauses grow as where none comes about;
+    each problem is logged at once, and once, and that it is up again when it stands. Then the
+    pauses begin anew."""
+    monkeypatch.setattr("bridge.link.STEADY_SECONDS", 0.1)
+    sleep, pauses = asyncio.sleep, list[float]()
+
+    async def noting(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(seconds)
+
+    errors: list[Exception] = [ConnectionResetError("one")] * 4 + [ProtocolError("two")]
+    owner = Owner(Target(port=redis_server.port))
+
+    def end() -> None:
+        if errors and owner.link._connection is not None:
+            owner.link._connection.end(errors.pop(0))
+
+    monkeypatch.setattr(owner.link, "_on_up", end)
+    monkeypatch.setattr(owner.link, "_backoff_seconds_max", 0.08)
+    with capture_logs() as logs:
+        async with owner.running() as link:
+            monkeypatch.setattr("asyncio.sleep", noting)
+            await until(lambda: link.connects == 6)
+            assert [log["event"] for log in logs] == ["redis.connected", "redis.lost", "redis.lost"]
+            await until(lambda: len(logs) == 4)
+            link.drop()
+            await until(lambda: link.connects == 7)
+
+    assert [s for s in pauses if s >= 0.01] == [0.01, 0.02, 0.04, 0.08, 0.08, 0.01]
+    assert [log.get("problem") for log in logs] == [
+        None,
+        "ConnectionResetError: one",
+        "ProtocolError: two",
+        None,
+        "ConnectionResetError: Redis closed the connection",
+        None,
+    ]
+
+
 @on_uvloop
 async def test_drop(redis_server: RedisServer) -> None:
     """`drop` gives a new connection; the server is not harmed by it."""
