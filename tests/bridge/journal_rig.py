@@ -230,6 +230,7 @@ class Gate:
         # What a connection reads while this is not set, it keeps back until that very event is.
         self.flow = asyncio.Event()
         self.flow.set()
+        self.held = 0  # how many commands were kept back
         self.before_batch: Callable[[int], None] = lambda _: None
         self._upstream_port = port
         self._tasks: set[asyncio.Task[None] | None] = set()
@@ -259,10 +260,15 @@ class Gate:
             while data := await reader.read(1 << 20):
                 for words in commands.feed(data):
                     assert isinstance(words, list)
+                    self.held += not self.flow.is_set()
                     await self.flow.wait()
                     self._tell(words)
                     far_writer.write(_command(words))
-                    self.replies.append(await _one_reply(far_reader, writer))
+                    data, reply = await _one_reply(far_reader)
+                    self.replies.append(reply)
+                    if writer.is_closing():
+                        raise ConnectionResetError
+                    writer.write(data)
         except (OSError, RuntimeError):  # uvloop raises the latter where a transport is closed
             pass  # one end has gone: so does the other
         finally:
@@ -283,15 +289,13 @@ def _command(words: list[Reply]) -> bytes:
     return b"*%d\r\n%s" % (len(texts), b"".join([b"$%d\r\n%s\r\n" % (len(w), w) for w in texts]))
 
 
-async def _one_reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Reply:
-    parser = ReplyParser()
+async def _one_reply(reader: asyncio.StreamReader) -> tuple[bytes, Reply]:
+    """Return the bytes of a reply, and what they say."""
+    parser, read = ReplyParser(), b""
     while True:
         data = await reader.read(1 << 16)
         if not data:
             raise ConnectionResetError
-        replies = parser.feed(data)
-        if writer.is_closing():
-            raise ConnectionResetError
-        writer.write(data)
-        if replies:
-            return replies[0]
+        read += data
+        if replies := parser.feed(data):
+            return read, replies[0]

@@ -249,7 +249,7 @@ async def test_a_late_batch_is_fenced(redis_server: RedisServer, tmp_path: Path)
         late.clear()
         gate.flow, passing = late, gate.flow
         session.append("orders", 5)
-        await until(lambda: session.publisher.exec.in_flight)
+        await until(lambda: gate.held)
         gate.flow = passing
         passing.set()
         session.publisher.exec.link.drop()
