@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,14 @@ async def test_no_name(names: NameServer) -> None:
         del names.answers["a"]
 
 
+async def _waits(host: str, waits: threading.Event) -> Sequence[str]:
+    """Return the addresses of a host; `waits` is set when they have been asked for."""
+    found = asyncio.ensure_future(addresses(host))
+    await asyncio.sleep(0)
+    waits.set()
+    return await found
+
+
 @on_uvloop
 async def test_one_that_hangs(names: NameServer) -> None:
     """Many wait in vain for one name, of several loops, some for a while only: it is asked for
@@ -103,7 +111,9 @@ async def test_one_that_hangs(names: NameServer) -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(addresses("slow"), 0.001)
     here = [asyncio.ensure_future(addresses("slow")) for _ in range(10)]
-    there = asyncio.ensure_future(asyncio.to_thread(asyncio.run, addresses("slow")))
+    waits_there = threading.Event()
+    there = asyncio.ensure_future(asyncio.to_thread(asyncio.run, _waits("slow", waits_there)))
+    await until(waits_there.is_set)
     await until(lambda: names.asked["slow"])
 
     assert await addresses("fast") == (HOST,)
