@@ -129,23 +129,13 @@ async def _asked(door: Target) -> tuple[int | None, Reply]:
     """Return the epoch that a node knows of, None where it may not be asked, then what it answers
     to CLUSTER SLOTS: that is not older. Raises one of OUTAGE."""
     connection = await _enter(door)
-    answers, is_told = list[Reply](), asyncio.get_running_loop().create_future()
-
-    def take(replies: Sequence[Reply]) -> None:
-        answers.extend(replies)
-        if len(answers) >= len(QUESTIONS) and not is_told.done():
-            is_told.set_result(None)
-
     try:
-        connection.on_replies = take
-        connection.write(b"".join([resp.command(*words) for words in QUESTIONS]))
-        both = (is_told, connection.closed)
-        await asyncio.wait(both, timeout=NODE_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
+        async with asyncio.timeout(NODE_SECONDS_MAX):
+            info, places = await connection.ask(QUESTIONS)
+    except (OSError, ProtocolError):  # a TimeoutError, too
+        raise ConnectionError(f"{door.where}: it does not tell CLUSTER SLOTS") from None
     finally:
         connection.forget()
-    if not is_told.done():
-        raise ConnectionError(f"{door.where}: it does not tell CLUSTER SLOTS")
-    info, places = answers[:2]
     if isinstance(places, ReplyError):
         raise RedisRefused(places, door.without_secrets(places.message))
     text = info.decode(errors="replace") if isinstance(info, bytes) else ""

@@ -99,6 +99,26 @@ class Connection(asyncio.Protocol):
         if self.transport is not None and not self.closed.done():
             self.transport.write(data)
 
+    async def ask(self, commands: Sequence[tuple[str, ...]]) -> list[Reply]:
+        """Send commands and return what is answered, which nobody else gets to see.
+
+        Raises what the connection ends with before that.
+        """
+        answers: list[Reply] = []
+        is_told = asyncio.get_running_loop().create_future()
+
+        def take(replies: Sequence[Reply]) -> None:
+            answers.extend(replies)
+            if len(answers) >= len(commands) and not is_told.done():
+                is_told.set_result(None)
+
+        self.on_replies = take
+        self.write(b"".join([resp.command(*words) for words in commands]))
+        await asyncio.wait((is_told, self.closed), return_when=asyncio.FIRST_COMPLETED)
+        if not is_told.done():
+            self.closed.result()
+        return answers[: len(commands)]
+
     def drop(self) -> None:
         """Cut the connection at once."""
         if self.transport is not None:
@@ -154,6 +174,12 @@ class Link:
         self._is_logged_up = self._was_unsteady = False
         self._delay = BACKOFF_SECONDS_MIN
         self.write: Callable[[bytes], None] = _discard
+
+    @property
+    def target(self) -> Target | None:
+        """The server that it is connected to, or tries to; None in a Cluster, and where nobody
+        tells who it is."""
+        return self._target
 
     async def run(self) -> None:
         """Connect, serve, and connect again, until cancelled."""

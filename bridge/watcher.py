@@ -23,9 +23,11 @@ from bridge.core import control, resp
 from bridge.core.control import MODE_KEY, WRONG_TYPE, Raw
 from bridge.core.resp import ProtocolError, Push, Reply, ReplyError
 from bridge.endpoints import Cluster, Endpoint
+from bridge.former import FormerPrimary, Left, Said
 from bridge.link import RedisRefused
 from bridge.metrics import Metrics
 from bridge.role_settings import ControlSettings
+from bridge.target import Target
 
 log = structlog.get_logger("nautilus_bridge.watcher")
 
@@ -74,6 +76,8 @@ class Watcher:
             on_down=self._on_down,
             on_error=lambda kind: metrics.redis_errors[kind].inc(),
         )
+        self._former = FormerPrimary(self._take_former)
+        self._primary: Target | None = None
         self._due: deque[Callable[[Reply], None]] = deque()
         self._probed = asyncio.Event()
         self._written = asyncio.Event()
@@ -82,6 +86,7 @@ class Watcher:
             self._tries["keyspace"] = TRIES_MAX
         self._is_ready = False
         self._read: list[Reply] = []
+        self._whole: Sequence[Reply] = ()  # the last read that was not refused in part
         # From a read to what is written because of it; what happens meanwhile is read behind that.
         self._is_busy = self._asks_again = False
         self._asked_at = 0.0
@@ -95,7 +100,8 @@ class Watcher:
 
     async def run(self) -> None:
         """Watch until cancelled. Raises what the controller ends with."""
-        tasks = [asyncio.create_task(self._link.run()), asyncio.create_task(self._tick())]
+        parts = (self._link.run(), self._tick(), self._former.run())
+        tasks = [asyncio.create_task(each) for each in parts]
         try:
             await asyncio.gather(*tasks, self._controller.failure)
         finally:
@@ -110,6 +116,7 @@ class Watcher:
 
         Raises RedisRefused.
         """
+        self._note_primary()
         was, self.via = self.via, await self._subscribe()
         self._metrics.control_pushed.set(self.via != "poll")
         if self.via != was:
@@ -118,6 +125,21 @@ class Watcher:
         self._is_ready = True
         self._ask_all()
         await self._written.wait()
+
+    def _note_primary(self) -> None:
+        """Where another one is the primary now, hear who halts at the one before."""
+        was, self._primary = self._primary, self._link.target
+        if was is not None and was != self._primary and self._whole:
+            said = dict(zip(self._keys, self._whole, strict=True))
+            halts = (MODE_KEY, self._controller.keys.halt)
+            self._former.leave(Left(was, {key: said[key] for key in halts}))
+            self._whole = ()
+
+    def _take_former(self, target: Target, said: Said) -> None:
+        """Take what is stricter at a primary that others have replaced."""
+        log.warning("control.former", redis=target.where, changed=sorted(said))
+        self._controller.take_part({key: _raw(x) for key, x in said.items() if not _is_refusal(x)})
+        self._ask_soon()
 
     async def _subscribe(self) -> str:
         """Return how changes are heard of: `tracking`, `keyspace` or `poll`, by trying."""
@@ -228,6 +250,7 @@ class Watcher:
         if any(map(_is_refusal, self._read)):
             self._take_part()
             return
+        self._whole = self._read
         self._controller.take(dict(zip(self._keys, map(_raw, self._read), strict=True)))
         self._proceed(proves=True)
 

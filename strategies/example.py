@@ -11,6 +11,7 @@ from nautilus_trader.config import StrategyConfig
 from nautilus_trader.model.enums import OrderSide, TimeInForce
 from nautilus_trader.model.identifiers import InstrumentId
 from nautilus_trader.model.instruments import Instrument
+from nautilus_trader.model.orders import Order
 from nautilus_trader.trading.strategy import Strategy
 
 
@@ -34,6 +35,7 @@ class Example(Strategy):
     def __init__(self, config: ExampleConfig) -> None:
         super().__init__(config)
         self._step = 0
+        self._closing: dict[InstrumentId, Order] = {}
 
     def on_start(self) -> None:
         """Subscribe quotes and start the timer; a missing instrument stops the strategy."""
@@ -68,8 +70,20 @@ class Example(Strategy):
 
     def _close(self, instrument_id: InstrumentId) -> None:
         self.cancel_all_orders(instrument_id)
-        # IOC: what is larger than the size shown would stay half filled for ever in a sandbox.
-        self.close_all_positions(instrument_id, time_in_force=TimeInForce.IOC)
+        closing = self._closing.get(instrument_id)
+        if closing is not None and not closing.is_closed:
+            return  # the position is there until it is filled
+        for position in self.cache.positions_open(instrument_id=instrument_id, strategy_id=self.id):
+            # IOC: what is larger than the size shown would stay half filled for ever in a sandbox.
+            order = self.order_factory.market(
+                instrument_id,
+                position.closing_order_side(),
+                position.quantity,
+                time_in_force=TimeInForce.IOC,
+                reduce_only=True,
+            )
+            self._closing[instrument_id] = order
+            self.submit_order(order, position_id=position.id)
 
     def _open(self, instrument: Instrument, bid: Decimal, shown: Decimal) -> None:
         notional = self.config.notional * self.config.size_fraction

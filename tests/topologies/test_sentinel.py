@@ -14,6 +14,7 @@ from acceptance import fills_redis
 from bridge import exits
 from bridge.controller import Keys
 from bridge.core.control import MODE_KEY
+from bridge.embedded_redis import HOST
 from tests.acceptance.fills_rig import bare, base, publish
 from tests.chaos import sentinel_faults
 from tests.chaos.rig import Pace, Rig, TradingDaemon, refused_with
@@ -92,6 +93,25 @@ def test_a_halt_behind_a_failover(rig: Rig, servers: SentinelServers) -> None:
     seconds = [sentinel_faults.halted(servers, daemon) for _ in range(HALTS)]
 
     assert min(seconds) < HALT_SECONDS_MAX, seconds
+    rig.finish(daemon)
+    assert rig.verdict().is_clean
+
+
+@pytest.mark.slow
+def test_a_halt_at_the_former_primary(rig: Rig, servers: SentinelServers) -> None:
+    """Whoever halts there, before a Sentinel has told it, halts; the halt outlives what was set."""
+    daemon = rig.start().until_running()
+    former = servers.primary
+    servers.fail_over()
+    daemon.until_logged("redis.connected", lane="control", connects=2)
+
+    former.client.set(MODE_KEY, "halt")
+    states(servers, daemon, "HALTED")
+    daemon.until_logged("control.former", redis=f"{HOST}:{former.port}")
+    daemon.until(lambda: former.is_replica_of(servers.primary), "it is told")
+
+    assert former.client.get(MODE_KEY) is None
+    assert servers.client.hget(STATE, "state") == "HALTED"
     rig.finish(daemon)
     assert rig.verdict().is_clean
 
