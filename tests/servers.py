@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,6 +20,9 @@ from bridge.embedded_redis import HOST, POLL_SECONDS, answer, end, spawn
 START_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 10.0
 PORT_TRIES_MAX = 5
+# Below those that a system gives to whoever asks for any port, on Linux from 32768 on: they are not
+# taken between the look and the bind, nor while a server is away that comes back to its port.
+PORTS = range(10_000, 32_000)
 
 
 def server_or_exit(binary: Path | None) -> Path:
@@ -32,12 +36,22 @@ def server_or_exit(binary: Path | None) -> Path:
     return binary
 
 
+_start = secrets.randbelow(len(PORTS))  # other processes look elsewhere
+_ports = itertools.cycle([*PORTS[_start:], *PORTS[:_start]])
+
+
 def free_port() -> int:
-    """Return a TCP port that nothing listens on at this moment."""
+    """Return a TCP port that nothing listens on at this moment, each time another one."""
+    return next(filter(_is_free, _ports))
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 class RedisServer:

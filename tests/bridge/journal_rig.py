@@ -23,7 +23,8 @@ from bridge.records import Records, limits
 from bridge.settings import Config
 from tests.proxies import NAMES, WAIT_SECONDS_MAX, exec_entries, key, until
 
-SHIP = scripts.digest(scripts.SHIP).encode()
+# How the command begins that ships a batch.
+SHIPS = [b"EVALSHA", scripts.digest(scripts.SHIP).encode()]
 
 
 class Session:
@@ -227,10 +228,10 @@ class Gate:
         self.stream = ""
         self.commands: list[bytes] = []
         self.replies: list[Reply] = []
-        # What a connection reads while this is not set, it keeps back until that very event is.
+        # A batch that comes while this is not set is kept back until that very event is.
         self.flow = asyncio.Event()
         self.flow.set()
-        self.held = 0  # how many commands were kept back
+        self.held = 0  # how many batches were kept back
         self.before_batch: Callable[[int], None] = lambda _: None
         self._upstream_port = port
         self._tasks: set[asyncio.Task[None] | None] = set()
@@ -260,8 +261,9 @@ class Gate:
             while data := await reader.read(1 << 20):
                 for words in commands.feed(data):
                     assert isinstance(words, list)
-                    self.held += not self.flow.is_set()
-                    await self.flow.wait()
+                    if words[:2] == SHIPS:
+                        self.held += not self.flow.is_set()
+                        await self.flow.wait()
                     self._tell(words)
                     far_writer.write(_command(words))
                     data, reply = await _one_reply(far_reader)
@@ -278,7 +280,7 @@ class Gate:
     def _tell(self, words: list[Reply]) -> None:
         assert isinstance(words[0], bytes)
         self.commands.append(words[0])
-        if words[:2] == [b"EVALSHA", SHIP]:
+        if words[:2] == SHIPS:
             self.batches += 1
             self.stream = str(words[3], "utf-8") if isinstance(words[3], bytes) else ""
             self.before_batch(self.batches)

@@ -22,10 +22,13 @@ from bridge.core.control import SHADOW_FLAG
 from tests.servers import RedisServer, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS_MAX = 15.0
+SECONDS_MAX = 30.0
 POLL_SECONDS = 0.01
+# How long a server that loads takes for each key; it answers behind every tenth or so.
+KEY_SECONDS = 0.005
 STATUS = re.compile(
-    r"\d\d:\d\d:\d\d  events (?P<events>\d+)  orders (?P<orders>\d+)  fills (?P<fills>\d+)"
+    r"\d\d:(?P<minute>\d\d):(?P<second>\d\d)  events (?P<events>\d+)  orders (?P<orders>\d+)"
+    r"  fills (?P<fills>\d+)"
     r"  entries/s (?P<rate>\d+)  backlog (?P<exec>\d+) exec, (?P<market>\d+) market"
     r"(, lost (?P<lost>\d+))?  (?P<state>.+)"
 )
@@ -49,10 +52,10 @@ def is_dense(client: redis.Redis, key: str) -> bool:
 
 
 def loading(make_redis: Callable[..., RedisServer], *, seconds: float) -> RedisServer:
-    """Return a server that answers LOADING for at least so long."""
-    keys = 300
+    """Return a server that answers LOADING for at least so long, now and then."""
+    keys = int(seconds / KEY_SECONDS)
     server = make_redis(
-        *("--rdbcompression", "no", "--key-load-delay", str(int(seconds * 1e6 / keys))),
+        *("--rdbcompression", "no", "--key-load-delay", str(int(KEY_SECONDS * 1e6))),
         *("--loading-process-events-interval-bytes", "1024"),
     )
     server.client.mset({f"key{number}": "v" * 100 for number in range(keys)})
@@ -203,8 +206,9 @@ class Daemon:
         """Wait until `probe` is true. AssertionError when it takes too long or the process ends."""
 
         def alive_or_true() -> bool:
+            has_ended = self._process.poll() is not None  # first: its last words may be the answer
             met = bool(probe())
-            assert met or self._process.poll() is None, f"{what}: it ended: {self.out}{self.err}"
+            assert met or not has_ended, f"{what}: it ended: {self.out}{self.err}"
             return met
 
         eventually(alive_or_true, what)

@@ -1,7 +1,9 @@
 """Sources for tests of the daemon; `source.factory` names them."""
 
 import asyncio
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -13,7 +15,6 @@ from bridge.source import Action, HaltAccount
 from integrations.nautilus.node import factory
 
 HANG_SECONDS = 60
-LINGER_SECONDS = 1.1
 
 
 class Hanging:
@@ -45,12 +46,13 @@ def hanging(*_: Any) -> Hanging:
 
 
 def lingering(*parts: Any) -> Any:
-    """Build the real node, and have it take its time to stop."""
-    source = factory(*parts)
+    """Build the real node, and have it wait for the file MAY_STOP before it stops."""
+    source, may_stop = factory(*parts), Path(os.environ["MAY_STOP"]).exists
     stop = source.stop
 
     async def linger() -> None:
-        await asyncio.sleep(LINGER_SECONDS)
+        while not may_stop():  # noqa: ASYNC110 - of another process, which sets no Event
+            await asyncio.sleep(0.01)
         await stop()
 
     source.stop = linger  # type: ignore[method-assign]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -27,6 +28,8 @@ from tests.servers import RedisServer
 ACTIVE, REDUCING, DISABLED, HALTED = State.ACTIVE, State.REDUCING, State.DISABLED, State.HALTED
 # How long a command waits that waits in vain.
 VAIN = ("--timeout", "0.1")
+# By so much a bridge's clock may be ahead of ours.
+AHEAD_NS = 4_000_000_000
 
 type Command = Callable[..., tuple[int, str, str]]
 
@@ -65,9 +68,10 @@ def answered(call: Command) -> Callable[..., object]:
 
 
 def pretend(server: RedisServer, role: str, **fields: str) -> None:
-    """Leave a state in Redis as if a bridge of that role ran."""
+    """Leave a state in Redis as if a bridge of that role ran, for some seconds to come."""
     names = ("state", "reason", "flag", "mode", "latched", "pid", "done_ns")
-    shown = dict.fromkeys(names, "") | {"heartbeat_ns": str(time.time_ns())} | fields
+    beat_ns = time.time_ns() + AHEAD_NS
+    shown = dict.fromkeys(names, "") | {"heartbeat_ns": str(beat_ns)} | fields
     server.client.hset(f"bridge:state:{role}", mapping=shown)
 
 
@@ -159,7 +163,8 @@ def test_status_of_a_bridge_that_cannot_tell(
     assert (code, out) == (exits.UNAVAILABLE, "")
     told = "no bridge answers (demo shadow live); live: process "
     assert err.startswith(f"{told}{os.getpid()} of this host holds its lease, and its state ")
-    assert f"in Redis is {'20 s old' if is_there else 'missing'}: Redis takes no writes, or " in err
+    age = r"2\d s old" if is_there else "missing"
+    assert re.search(f"in Redis is {age}: Redis takes no writes, or ", err)
 
 
 @pytest.mark.parametrize("changed", [{"begun": "1"}, {"host": "another"}, {"pid": "x"}])
@@ -174,14 +179,15 @@ def test_status_of_a_bridge_that_is_gone(
     assert (code, err) == (exits.UNAVAILABLE, "no bridge answers (live)\n")
 
 
-@pytest.mark.timeout(4)  # the other commands wait for 5 s
 def test_status_of_a_redis_that_hangs(
     call: Command, make_redis: Callable[..., RedisServer]
 ) -> None:
     """Redis takes the connection and answers nothing: 69 and how long was waited, not a hang."""
     server = make_redis()
     server.pause()
+    began = time.monotonic()
     code, out, err = call("status", "--url", server.url, *VAIN)
+    assert time.monotonic() - began < 5, "the other commands wait for so long"
     assert (code, out) == (exits.UNAVAILABLE, "")
     assert err.startswith(f"redis.url: {server.url}: no answer within 0.1 s: ")
 
@@ -277,7 +283,7 @@ async def test_halt(server: RedisServer, tmp_path: Path, answered: Callable[...,
         for reason in ("too hot", "too cold"):
             first, second = (await answered("halt", "--reason", reason)).splitlines()
             assert rig.state is HALTED
-            assert first.startswith("demo is HALTED, seen 0.")
+            assert re.match(r"demo is HALTED, seen \d+\.\d{3} s later; halt ", first)
             assert second == "orders canceled 3, refused 2; positions left 1"
             ids.append(first.rpartition(" halt ")[2])
             assert (rig.shown["latched"], server.client.get(LATCH)) == (ids[-1], ids[-1])
@@ -295,7 +301,7 @@ async def test_halt_that_takes_long(
     rig.desk.ends.clear()
     async with rig.watching():
         await rig.until(ACTIVE)
-        said = await answered("halt", "--reason", "x", "--timeout", "0.5")
+        said = await answered("halt", "--reason", "x", "--timeout", "2")
         assert said.splitlines()[1] == "orders are still being canceled"
 
 

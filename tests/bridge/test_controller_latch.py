@@ -20,8 +20,10 @@ ACTIVE, HALTED = State.ACTIVE, State.HALTED
 
 @pytest.fixture(autouse=True)
 def _no_beat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is read but what Redis pushes, nothing is written but what has changed."""
+    """Nothing is read but what Redis pushes, nothing is written but what has changed: that stays
+    for as long as it would with a beat."""
     monkeypatch.setattr("bridge.watcher.BEAT_SECONDS", 60)
+    monkeypatch.setattr("bridge.watcher.STATE_SECONDS_MAX", 120)
 
 
 @pytest.fixture

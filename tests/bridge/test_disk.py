@@ -14,6 +14,7 @@ from bridge.journal import Journal, Limits
 from bridge.journal_directory import RESERVE
 from tests.bridge.journals import opened, put, put_many
 from tests.bridge.processes import eventually
+from tests.proxies import until
 
 SECONDS_MAX = 10.0
 LIMITS = Limits(segment_bytes=65_536)
@@ -74,6 +75,7 @@ async def test_the_loop_goes_on(
     for _ in range(3):
         put_many(journal, 2)
         disk.sync_soon()
+        await until(lambda: calls)
     assert journal.synced == 0
     release.set()
     await told.wait()

@@ -1,6 +1,7 @@
 """`python -m bridge doctor` against real servers, each with one thing wrong."""
 
 import os
+import re
 import shlex
 import shutil
 import time
@@ -279,7 +280,7 @@ def test_a_bridge_that_a_full_redis_hides(see: See, healthy: RedisServer) -> Non
 
     assert said.worst == {"bridge": WARN}
     assert f"process {os.getpid()} of this host holds its lease" in said.of("bridge").what
-    assert "is 60 s old" in said.of("bridge").what
+    assert re.search(r"is 6\d s old", said.of("bridge").what)
     assert said.of("bridge").numbers["heartbeat_age_seconds"] >= 60
 
 

@@ -115,7 +115,7 @@ def test_a_key_that_expires(see: See, healthy: RedisServer, key: str) -> None:
     healthy.client.xadd("exec:fills" if mark else key, {"a": "b"})
     if mark:
         healthy.client.hset(key, "owner:x", "y")
-    healthy.client.expire(key, 3600)
+    healthy.client.expire(key, 3690)
 
     said = see(healthy.url)
 

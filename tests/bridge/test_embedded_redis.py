@@ -25,6 +25,7 @@ from bridge.embedded_redis import (
     answer,
     find_redis_server,
 )
+from tests.bridge.processes import loading
 from tests.servers import RedisServer, free_port, server_or_exit
 
 ROOT = Path(__file__).parents[2]
@@ -421,18 +422,7 @@ def test_a_server_with_a_password_wants_it(make_redis: MakeRedis) -> None:
 
 def test_a_server_can_be_met_while_it_loads(make_redis: MakeRedis) -> None:
     """`until_loaded=False` returns while the server still answers LOADING."""
-    server = make_redis(
-        *("--rdbcompression", "no", "--key-load-delay", "2000"),
-        *("--loading-process-events-interval-bytes", "1024"),
-    )
-    with server.client.pipeline(transaction=False) as pipeline:
-        for number in range(300):
-            pipeline.set(f"key{number}", "v" * 100)
-        pipeline.execute()
-    server.client.save()
-    server.kill()
-
-    server.start(until_loaded=False)
+    server = loading(make_redis, seconds=60)
 
     assert answer((HOST, server.port)).startswith(b"-LOADING")
 

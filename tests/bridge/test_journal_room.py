@@ -1,6 +1,7 @@
 """What the journal takes on the disk and of the process, and when it gives that back."""
 
 import contextlib
+import gc
 import time
 from functools import partial
 from pathlib import Path
@@ -278,22 +279,28 @@ def test_closed_it_is_small(tmp_path: Path) -> None:
 
 def test_no_descriptor_is_left(tmp_path: Path) -> None:
     """Opened and closed, rotated, refused because taken, or damaged: nothing stays open."""
-    before = len(list(Path("/dev/fd").iterdir()))
-    for number in range(200):
+    gc.collect()  # what other tests have left
+    before = _open_count()
+    for number in range(50):
         journal = opened(tmp_path)
-        if number % 20 == 0:
+        if number % 10 == 0:
             put_many(journal, 100)
             assert len(held(journal)) == 1
         with pytest.raises(Exit):
             opened(tmp_path)
         journal.close()
-    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert _open_count() <= before
     flip(last_segment(tmp_path), 100)
-    for _ in range(200):
+    for _ in range(50):
         with pytest.raises(Exit) as caught:
             opened(tmp_path)
         assert caught.value.code == exits.BAD_DATA
-    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert _open_count() <= before
+
+
+def _open_count() -> int:
+    """Return how many descriptors this process has."""
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 def test_close_twice(tmp_path: Path) -> None:

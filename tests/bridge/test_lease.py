@@ -79,7 +79,7 @@ def test_a_lease_says_who_holds_it(redis_server: RedisServer) -> None:
     said = json.loads(redis_server.client.get(KEYS[0]))
     assert (said["host"], said["pid"], said["journal"]) == (host(), os.getpid(), "journal")
     assert said["begun"] == begun(os.getpid())
-    assert 19_000 < redis_server.client.pttl(KEYS[0]) <= 20_000
+    assert 10_000 < redis_server.client.pttl(KEYS[0]) <= 20_000
 
 
 def test_all_keys_or_none(redis_server: RedisServer) -> None:
@@ -159,8 +159,7 @@ async def test_a_running_bridge_renews_it(redis_server: RedisServer, tmp_path: P
     async with JournalRig(tmp_path).running(redis_server.port, lease=lease):
         for _ in range(4):
             client.pexpire(KEYS[0], 500)
-            await until(lambda: client.pttl(KEYS[0]) > 600)
-            assert client.get(KEYS[0]) == lease.value
+            await until(lambda: client.pttl(KEYS[0]) > 600 and client.get(KEYS[0]) == lease.value)
 
 
 @on_uvloop

@@ -176,7 +176,7 @@ async def test_loading_is_waited_for(make_redis: MakeRedis) -> None:
         pipeline.incr("count")
     pipeline.execute()
     server.terminate()
-    slowly = ("--appendonly", "yes", "--key-load-delay", "50")
+    slowly = ("--appendonly", "yes", "--key-load-delay", "300")
     slow = RedisServer(server_or_exit(find_redis_server()), server.folder, *slowly)
 
     try:
@@ -185,6 +185,7 @@ async def test_loading_is_waited_for(make_redis: MakeRedis) -> None:
         async with owner.running() as link:
             await until(lambda: owner.errors["loading"] >= 2)
             assert "LOADING" in (link.problem or "")
+            slow.client.config_set("key-load-delay", 0)
             await until(lambda: link.is_up)
             assert await owner.ask("GET", "count") == b"10000"
     finally:

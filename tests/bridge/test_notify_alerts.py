@@ -65,9 +65,11 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def make(tmp_path: Path, metrics: Metrics) -> Iterator[Make]:
-    """Return `make(*urls, **settings)`: a notifier that keeps its memory in `tmp_path`."""
+def make(tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Return `make(*urls, **settings)`: a notifier that keeps its memory in `tmp_path`, and whose
+    end is not in a hurry."""
     made = []
+    monkeypatch.setattr(notify, "CLOSE_SECONDS_MAX", 15.0)
 
     def make(*urls: str, **settings: object) -> Notifier:
         given = {"per_hour_max": 1_000, "retry_seconds_max": 0.01} | settings
@@ -190,6 +192,7 @@ def test_one_that_hangs_has_one_thread(
         eventually(lambda: counted("failed", "halt") == 2, "the count")
         eventually(lambda: attempts() == 1, "one thread")
 
+        eventually(lambda: stuck.texts, "a request")
         assert stuck.texts == ["halt 1"]
     assert "the attempt before still hangs" in logged.getvalue()
 
@@ -229,7 +232,6 @@ def test_the_end_does_not_wait_for_the_next_try(
     make: Make, monkeypatch: pytest.MonkeyPatch, counted: Counted
 ) -> None:
     """What waits to be sent again is sent once more at once, and that is all."""
-    monkeypatch.setattr(notify, "CLOSE_SECONDS_MAX", 15.0)
     monkeypatch.setattr(notify_channel, "RETRY_SECONDS_MIN", 3600.0)
     with Webhook(500, 500, 500) as webhook:
         notifier = make(webhook.url, retry_seconds_max=3600, retry_count_max=100)

@@ -35,6 +35,12 @@ IDLE = ("--strategy", "tests.bridge.strategies:Idle")
 BUSY = ("--strategy", "tests.bridge.strategies:Busy")
 
 
+@pytest.fixture(autouse=True)
+def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process an end sends what is left, however slow the machine is."""
+    monkeypatch.setattr(notify_module, "CLOSE_SECONDS_MAX", 15.0)
+
+
 @pytest.fixture
 def webhook() -> Iterator[Webhook]:
     with Webhook() as webhook:
@@ -84,7 +90,7 @@ def test_a_life(
     [
         (("--strategy", "tests.bridge.strategies:Raises"), {}, 78, "no market today"),
         (("--strategy", "tests.bridge.strategies:Quits"), {}, 75, ""),
-        ((), {"redis__url": f"redis://me:hunter2@127.0.0.1:{free_port()}"}, 69, "redis.url"),
+        ((), {"redis__url": "redis://me:hunter2@127.0.0.1:1"}, 69, "redis.url"),
     ],
     ids=["before it runs", "while it runs", "without Redis"],
 )
@@ -136,10 +142,10 @@ def test_redis_away(
     """That the gates are closed because Redis takes nothing is told once, and its end."""
     server = make_redis()
     given = {"redis__url": server.url, "notify__urls": webhook.url}
-    daemon = start(*IDLE, **given, control__link_timeout_seconds="0.5").until_running()
+    daemon = start(*IDLE, **given, control__link_timeout_seconds="2").until_running()
     webhook.until("up started")
     server.client.config_set("maxmemory", 1)
-    webhook.until("link no order leaves any more", "no write accepted by Redis for 0.5 s: ")
+    webhook.until("link no order leaves any more", "no write accepted by Redis for 2 s: ")
     before = len(daemon.statuses)
     daemon.until(lambda: len(daemon.statuses) >= before + 2, "another second")
     server.client.config_set("maxmemory", 0)
@@ -201,7 +207,10 @@ def test_the_summary_that_is_due(
 ) -> None:
     """What was not told while the bridge was down is told when it runs, once."""
     (kept.rig.folder / MEMORY).write_text(json.dumps({"summary_ns": 1}))
-    daemon = start(*IDLE, notify__urls=webhook.url, **kept.settings).until_running()
+    # Not while this runs.
+    summary_at = time.strftime("%H:%M", time.gmtime(time.time() + 12 * 3600))
+    given = kept.settings | {"notify__urls": webhook.url, "notify__summary_at": summary_at}
+    daemon = start(*IDLE, **given).until_running()
     webhook.until("summary realized on", "open lots now: ")
     before = len(daemon.statuses)
     daemon.until(lambda: len(daemon.statuses) >= before + 2, "another second")

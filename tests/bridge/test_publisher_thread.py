@@ -133,8 +133,8 @@ def test_backtest_failure_at_the_end_surfaces(redis_server: RedisServer) -> None
     backtest.thread.start()
     wait_until(lambda: backtest.rig.publisher.problem is None)
     redis_server.client.client_pause(100)
-    backtest.rig.append("orders")
     backtest.rig.publisher.on_progress = fail
+    backtest.rig.append("orders")
 
     with pytest.raises(ExceptionGroup) as caught:
         backtest.stop()
@@ -175,8 +175,10 @@ def test_backtest_leaves_nothing_behind(redis_server: RedisServer) -> None:
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the folder is no file tree
 
     run("T.0.1")
-    before = (descriptors(), threading.active_count())
+    before, threads = descriptors(), threading.active_count()
     for number in range(20):
         run(f"T.{number}.2")
 
-    assert (descriptors(), threading.active_count()) == before
+    # Fewer: what tests before this one had left has ended meanwhile.
+    assert descriptors() <= before
+    assert threading.active_count() <= threads

@@ -151,10 +151,11 @@ def is_first(item: Item) -> bool:
 @on_uvloop
 async def test_a_server_that_loads(make_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
     """LOADING is waited for; a sink is not disturbed by it."""
-    server = loading(make_redis, seconds=0.5)
+    server = loading(make_redis, seconds=5)
     row = Row(tmp_path, server)
     with Running(row):
         eventually(lambda: "loading" in (row.reader.problem or "").lower(), "that it loads")
+        server.client.config_set("key-load-delay", 0)
         eventually(lambda: row.reader.problem is None, "that it has loaded")
         await publish(row)
         eventually(lambda: len(row.sink.texts("fills")) == 50, "all fills")

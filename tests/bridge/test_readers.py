@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -264,7 +265,7 @@ def test_a_look_at_the_files_is_rare(kept: Kept, monkeypatch: pytest.MonkeyPatch
     """How often the files of a reader alone are looked at depends on how long that takes, up to a
     minute."""
     clock = iter([0.0, 0.5, 1.0, 3.0])
-    monkeypatch.setattr("bridge.readers.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(readers, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     feed = Feed("ledger", kept.places, kept.metrics, is_ours=False)
     assert feed._look() == pytest.approx(25.0)
     assert feed._look() == pytest.approx(60.0)

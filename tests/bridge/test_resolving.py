@@ -65,6 +65,12 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
         thread.join(HANG_SECONDS_MAX)
 
 
+@pytest.fixture
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that was known before is waited for, however slow the machine is."""
+    monkeypatch.setattr(resolving, "MOMENT_SECONDS", HANG_SECONDS_MAX)
+
+
 def test_an_address(names: NameServer) -> None:
     """What is an address is not looked up."""
     for host in ("127.0.0.1", "::1", "fe80::1%lo"):
@@ -73,7 +79,7 @@ def test_an_address(names: NameServer) -> None:
 
 
 @on_uvloop
-async def test_a_name(names: NameServer) -> None:
+async def test_a_name(names: NameServer, no_hurry: None) -> None:
     """A name is looked up each time it is asked for, and is all its addresses."""
     names.answers["a"] = ["127.0.0.2", "::1"]
     assert await addresses("a") == ("127.0.0.2", "::1")
@@ -82,7 +88,7 @@ async def test_a_name(names: NameServer) -> None:
 
 
 @on_uvloop
-async def test_no_name(names: NameServer) -> None:
+async def test_no_name(names: NameServer, no_hurry: None) -> None:
     """What is not known is told in the resolver's words, known before or not; then it is asked
     again."""
     for _ in range(2):

@@ -97,7 +97,7 @@ def test_a_full_pipe_holds_nobody_up(full_pipe: int) -> None:
         writer.lines("a status line")
     writer.drain(0.05)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < SECONDS_MAX
 
 
 @pytest.mark.parametrize("disk", [False, True], ids=["pipe", "disk"])

@@ -298,7 +298,9 @@ async def test_garbage(
         rig = Rig(server, tmp_path, QUICK, url=f"redis://127.0.0.1:{proxy.port}/0")
         async with rig.watching():
             await rig.until(ACTIVE)
+            await rig.idle()
             proxy.garble_next_reply(garbage)
+            rig.watcher._write(proves=True)  # the answer to a read might say "halt"
             await until(lambda: proxy.accepted > 1)
             rig.set(MODE_KEY, "reduce")
             await rig.until(REDUCING)

@@ -62,8 +62,9 @@ class Child:
         """Wait until `probe` is true. AssertionError when it takes too long or the process ends."""
 
         def alive_or_true() -> bool:
+            has_ended = self._process.poll() is not None  # first: its last words may be the answer
             met = bool(probe())
-            assert met or self._process.poll() is None, f"{what}: it ended: {self.said}"
+            assert met or not has_ended, f"{what}: it ended: {self.said}"
             return met
 
         eventually(alive_or_true, what, seconds_max=SECONDS_MAX)

@@ -48,8 +48,9 @@ class TradingDaemon(Daemon):
         """As of the daemon, for longer: the machine may be busy with other rows."""
 
         def alive_or_true() -> bool:
+            was_alive = self.is_alive  # first: its last words may be the answer
             met = bool(probe())
-            assert met or self.is_alive, f"{what}: it ended: {self.out[-2000:]}{self.err[-4000:]}"
+            assert met or was_alive, f"{what}: it ended: {self.out[-2000:]}{self.err[-4000:]}"
             return met
 
         eventually(alive_or_true, what, seconds_max=RECOVER_SECONDS_MAX)

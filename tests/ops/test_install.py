@@ -22,6 +22,8 @@ TEMPLATE = ROOT / "ops" / "systemd" / "bridge.toml"
 # What the unit's ProtectHome= hides.
 HIDDEN = re.compile(r"/(root|home|run/user)/")
 
+pytestmark = pytest.mark.timeout(180)  # an installation copies an interpreter
+
 
 def test_dry_run_makes_nothing(tmp_path: Path) -> None:
     """It says each step, and the prefix is not even made."""

@@ -6,8 +6,14 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.bridge.processes import eventually
 from tests.ops.placed import PYTHON, Place
+
+INSTALL_SECONDS_MAX = 120.0
+
+pytestmark = pytest.mark.timeout(180)  # an installation copies an interpreter
 
 
 def test_again_changes_nothing(installed: Place) -> None:
@@ -113,7 +119,7 @@ def test_two_at_once(copy: Place, tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        eventually(reached.exists, "a release that is nearly complete")
+        eventually(reached.exists, "a nearly complete release", seconds_max=INSTALL_SECONDS_MAX)
         before = copy.files
         second = copy.call("install")
         after = copy.files

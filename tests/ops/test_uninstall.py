@@ -3,7 +3,11 @@
 import fcntl
 from pathlib import Path
 
+import pytest
+
 from tests.ops.placed import NAME, Place
+
+pytestmark = pytest.mark.timeout(180)  # of what is installed before the first one
 
 
 def test_uninstall_leaves_what_is_yours(copy: Place) -> None:

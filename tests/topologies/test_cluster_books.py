@@ -75,6 +75,7 @@ def _audited(**settings: str) -> int:
     return sum([each["archive"] for each in held])
 
 
+@pytest.mark.timeout(120)
 def test_books_and_commands(
     daemon: Daemon,
     start: Start,

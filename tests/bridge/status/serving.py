@@ -134,7 +134,12 @@ def exchange(address: tuple[str, int], sent: bytes, *, seconds: float = 5.0) -> 
     """Send bytes, and return what comes back until the other side hangs up."""
     with socket.create_connection(address, timeout=seconds) as client:
         client.sendall(sent)
-        got = b""
-        while part := client.recv(1 << 16):
-            got += part
-        return got
+        return rest(client)
+
+
+def rest(client: socket.socket) -> bytes:
+    """Return what comes until the other side hangs up."""
+    got = b""
+    while part := client.recv(1 << 16):
+        got += part
+    return got

@@ -15,10 +15,13 @@ import pytest
 
 from bridge import exits
 from bridge.embedded_redis import find_redis_server
+from bridge.ledger_totals import day_of
 from bridge.ledger_view import LedgerView, OpenLot, Total
 from tests.bridge.kept import typed
 from tests.bridge.processes import Daemon, eventually
 from tests.servers import RedisServer, server_or_exit
+
+pytestmark = pytest.mark.timeout(180)  # what all of them look at takes a third of a minute
 
 type Document = dict[str, Any]
 type Row = dict[str, str]
@@ -125,12 +128,19 @@ def seen(
     controls = server.client.xlen(CONTROL)
     assert typed("audit", **settings).code == exits.DONE
 
+    trades = sum(map(len, entries.values()))
+
     with trading(tmp_path_factory.mktemp("second"), settings) as (_, page):
-        again = page.until(lambda told: len(told["control"]) > controls, "the history")
+        again = page.until(
+            lambda told: len(told["control"]) > controls and len(told["feed"]) >= trades,
+            "the history",
+        )
         os.kill(server.pid, signal.SIGSTOP)
         silent = page.until(lambda told: "silent" in told["link"]["exec"], "the silence")
         server.kill()
-        away = page.until(lambda told: told["link"]["exec"] != "up", "the outage")
+        away = page.until(
+            lambda told: not told["link"]["exec"].startswith(("up", "silent")), "the outage"
+        )
         server.start()
         page.until(lambda told: told["link"]["exec"] == told["link"]["market"] == "up", "its end")
     return Seen(halted, again, silent, away, server.url, entries, lots, totals)
@@ -142,6 +152,7 @@ def _is_settled(told: Document) -> bool:
         and told["control"][0]["canceled"] != ""
         and not any(each["lag_entries"] for each in told["readers"])
         and any(each["unrealized_pnl"] for each in told["positions"])
+        and told["books"]["read_ns"] > told["control"][0]["ts_ns"]
         and told["journal"]["unacknowledged"] == 0
         and told["rates"]["exec_per_s"] == 0
     )
@@ -205,7 +216,8 @@ def test_positions_are_those_of_the_ledger(seen: Seen) -> None:
         sign = 1 if position["side"] == "LONG" else -1
         assert sign * D(position["qty"]) == sum(lot.qty for lot in lots)
         assert D(position["realized_pnl"]) == _net(seen.totals, symbol)
-    if len({each.day for each in seen.totals}) == 1:  # it was not midnight
+    if {each.day for each in seen.totals} == {day_of(seen.halted["books"]["read_ns"])}:
+        # It was not midnight.
         [day] = seen.halted["pnl"]["realized_day"]
         assert (D(day["amount"]), day["ccy"]) == (_net(seen.totals), "USD")
 

@@ -47,9 +47,10 @@ class Watched(deque[Any]):
         return super().__iter__()
 
 
-async def test_tables_are_made_beside_the_loop() -> None:
+async def test_tables_are_made_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often documents are made, the long tables are made once for all of them, in another
     thread, and what came meanwhile is shown with the next ones."""
+    monkeypatch.setattr(module, "ROWS_SECONDS", 3600.0)
     feed = feed_of(Metrics())
     feed.document()
     values = ["1"] * len(contract.STREAMS["orders"].fields)

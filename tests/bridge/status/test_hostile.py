@@ -137,10 +137,12 @@ async def test_slow_clients_change_nothing(daemon: Daemon) -> None:
         await stream.document()
         clients = [hostile.slow(address, number) for number in range(SLOW_CLIENTS)]
         try:
+            counts = []
             for _ in range(3):
                 assert daemon.health() == (200, "")
                 document = await stream.document()
-            held = descriptors(daemon) - before[0]
+                counts.append(descriptors(daemon))
+            held = min(counts) - before[0]  # now and then it looks at files, too
             grown = resident_bytes(daemon) - before[1]
             tell(f"{SLOW_CLIENTS} clients: {held} descriptors, {grown >> 10} KiB more")
             tell(f"p99 of the trading loop's delay: {document['latency_ms']['loop_p99']} ms")

@@ -11,12 +11,12 @@ from tests.bridge.status.browser import DOCUMENT, PHONE, Stage, Visit
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # Chromium may have to be unpacked
 
 LONG = "A" * 70
-# The row that is new: [text, background, animation].
-LIT = """() => {
+# Keeps what the first row that is new looks like: [text, background, animation].
+LIT = """() => new MutationObserver(() => {
     const row = document.querySelector("#feed-rows tr.new");
     const style = row && getComputedStyle(row);
-    return row && [row.textContent, style.backgroundColor, style.animationName];
-}"""
+    window.lit ??= row && [row.textContent, style.backgroundColor, style.animationName];
+}).observe(document.body, { subtree: true, childList: true, attributes: true })"""
 # The contrast of every text that is seen, least first: [ratio, text].
 CONTRASTS = """(grey) => {
     const parse = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -174,8 +174,9 @@ def test_rows_that_arrive_are_lit(browser: Browser, stage: Stage) -> None:
         with Visit(browser, stage.url, reduced_motion=motion) as visit:
             page = visit.until_live().page
             expect(page.locator("#feed-rows tr")).to_have_count(2)
+            page.evaluate(LIT)
             stage.show(feed=[DOCUMENT["feed"][0] | {"cl_ord_id": "O-3"}, *DOCUMENT["feed"]])
-            lit = page.wait_for_function(LIT).json_value()
+            lit = page.wait_for_function("() => window.lit").json_value()
             assert ("O-3" in lit[0], lit[1:]) == (True, [color, "none"])
             expect(page.locator("#feed-rows tr.new")).to_have_count(0)
             expect(page.locator("#feed-rows tr").first).to_contain_text("O-3")

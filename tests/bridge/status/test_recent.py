@@ -19,6 +19,12 @@ from tests.servers import RedisServer
 KEYS = {kind: f"t:exec:{kind}" for kind in EXEC_KINDS}
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is recalled here delays nobody's end."""
+    monkeypatch.setattr("bridge.status.recent.ANSWER_SECONDS_MAX", 10.0)
+
+
 def entry(kind: str, seq: int, producer: str = "T.0123abcd.1", **changes: str) -> tuple[str, ...]:
     """Return the values of an entry with its tail."""
     tail = {"producer": producer, "seq": str(seq), "jseq": str(seq), "v": "1"}

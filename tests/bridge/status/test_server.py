@@ -17,7 +17,7 @@ from bridge.status.page import assets
 from bridge.status.server import CannotBind, PortTaken, StatusServer
 from tests.bridge.status.serving import HOST, address_of, fetch, make, running
 
-END_SECONDS_MAX = 1.0
+END_SECONDS_MAX = 5.0  # on any machine; who held it up would do so for longer
 
 loops = pytest.mark.parametrize(
     "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]

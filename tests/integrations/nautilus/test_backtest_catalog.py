@@ -3,7 +3,7 @@
 import fcntl
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -141,20 +141,14 @@ def test_a_disk_that_takes_no_more(data: Dataset, tmp_path: Path) -> None:
     assert converted(data, tmp_path)[1] == ["catalog.written"]
 
 
-@pytest.fixture
-def other_process(tmp_path: Path) -> Iterator[None]:
-    """Another run converts while the test runs."""
-    with (tmp_path / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def test_two_runs_convert_one_after_the_other(
-    data: Dataset, tmp_path: Path, other_process: None
-) -> None:
+def test_two_runs_convert_one_after_the_other(data: Dataset, tmp_path: Path) -> None:
     """A second run waits for the first one's conversion."""
     waiting = Thread(target=converted, args=(data, tmp_path), daemon=True)
-    waiting.start()
-    waiting.join(0.2)
-    assert waiting.is_alive()
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    with (tmp_path / ".lock").open("w") as other_process:
+        fcntl.flock(other_process, fcntl.LOCK_EX)
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    waiting.join()
+    assert len([*tmp_path.iterdir()]) == 2

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,12 @@ MEMORIES = "trader-LIVE-001:general:NautilusBasisCarryStrategy-000.memories"
 DEMO_PARAMS = Path(port.__file__).with_name("demo.toml")
 BUYS = "entry_basis_bps = -1_000\nexit_basis_bps = -2_000\nmax_notional = 5_000\n"
 SELLS = "entry_basis_bps = 1_000\nexit_basis_bps = 1_000\n"
+# Whatever the market does, an entry is kept. Fees in kind take no hedge below another step, which
+# Nautilus, that rounds them, would see elsewhere.
+RATIO = Decimal("0.95")
+KEEPS = BUYS + f"hedge_divergence_bps = 10_000\nstop_loss_pct = 0.9\nhedge_ratio = {RATIO}\n"
 HURRIED = "interval_seconds = 0.1\nfunding_guard_seconds = 0\n"
+STEP = Decimal("0.001")  # of the perpetual
 
 type Live = Callable[[str], Daemon]
 
@@ -84,6 +90,7 @@ def live(redis_server: RedisServer, dataset: Path, tmp_path: Path) -> Iterator[L
         "node__exec_client": "tests.integrations.nautilus.basis_carry_venue:Factory",
         "redis__url": redis_server.url,
         "cache__url": redis_server.url,
+        "state__directory": str(tmp_path / "state"),  # what Nautilus tells twice is published once
         "replay__dataset": str(dataset),
         "replay__rate": "2000",
         "source__strategy": "basis_carry",
@@ -99,10 +106,30 @@ def live(redis_server: RedisServer, dataset: Path, tmp_path: Path) -> Iterator[L
         yield run
 
 
+def record_of(server: RedisServer) -> Any:
+    """Return the record that Nautilus's cache has kept, None where there is none."""
+    content = server.client.get(MEMORIES)
+    return content and json.loads(content)["BTC"]["record"]
+
+
+def is_hedged(spot: Decimal, perp: Decimal) -> bool:
+    """Return whether the perpetual stands where KEEPS wants it."""
+    return perp == -(RATIO * spot // STEP * STEP)
+
+
 def killed_with_a_position(live: Live, server: RedisServer) -> list[dict[str, str]]:
-    """Have a daemon buy, kill it, and return what it has published."""
-    daemon = live(BUYS)
-    daemon.until(lambda: held(fills_of(server), "BTCUSDT-PERP") < 0, "a hedged position")
+    """Have a daemon buy, kill it, and return what it has published.
+
+    Nothing is on its way by then: Nautilus writes behind the trading, and forgets what came last.
+    """
+    daemon = live(KEEPS)
+
+    def is_whole() -> bool:
+        record, fills = record_of(server), fills_of(server)
+        spot, perp = held(fills, "BTCUSDT"), held(fills, "BTCUSDT-PERP")
+        return bool(record) and record["is_complete"] and is_hedged(spot, perp)
+
+    daemon.until(is_whole, "a hedged position")
     daemon.send(signal.SIGKILL)
     daemon.ended()
     return fills_of(server)

@@ -4,17 +4,20 @@ import json
 import signal
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bridge import exits
 from tests.integrations.nautilus.test_basis_carry_daemon import (
     BUYS,
+    KEEPS,
     MEMORIES,
+    STEP,
     Live,
+    is_hedged,
     killed_with_a_position,
     live,
+    record_of,
 )
 from tests.servers import RedisServer
 
@@ -23,9 +26,6 @@ __all__ = ["live"]  # a fixture
 ORDERS = "trader-LIVE-001:orders:"
 POSITIONS = "trader-LIVE-001:positions:"
 VENUES = ("BINANCE_SPOT", "BINANCE_FUTURES")
-# Whatever the market does, an entry is kept.
-KEEPS = BUYS + "hedge_divergence_bps = 10_000\nstop_loss_pct = 0.9\n"
-STEP = Decimal("0.001")  # of the perpetual
 
 
 def book(folder: Path, venue: str) -> tuple[dict[str, str], list[dict[str, str]]]:
@@ -45,12 +45,6 @@ def holds(folder: Path) -> list[Decimal]:
     keys = ("BTC", "BTCUSDT-PERP.BINANCE_FUTURES")
     books = [book(folder, venue)[0] for venue in VENUES]
     return [Decimal(held.get(key, "0")) for held, key in zip(books, keys, strict=True)]
-
-
-def record_of(server: RedisServer) -> Any:
-    """Return the record that Nautilus's cache has kept, None where there is none."""
-    content = server.client.get(MEMORIES)
-    return content and json.loads(content)["BTC"]["record"]
 
 
 def worth(fills: list[dict[str, str]], side: str) -> Decimal:
@@ -86,8 +80,7 @@ def test_an_order_on_its_way(
 
     def is_done() -> bool:
         record = record_of(redis_server)
-        spot, perp = holds(tmp_path)
-        return record["is_complete"] and perp == -(spot // STEP * STEP)
+        return record["is_complete"] and is_hedged(*holds(tmp_path))
 
     daemon.until(is_done, "a hedged position")
     daemon.stop()

@@ -14,6 +14,12 @@ from tests.integrations.nautilus.engines import until
 STOP_LOSS = {"limits.stop_loss_pct": "0.01"}
 
 
+@pytest.fixture(autouse=True)
+def day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day that does not end: at midnight what was lost is no loss of the day any more."""
+    monkeypatch.setattr("bridge.core.breakers.DAY_NS", 10**20)
+
+
 async def lose_ten_dollars(rig: Rig) -> None:
     """Buy 0.010, and see the price fall by a thousand."""
     await rig.hold("0.010")

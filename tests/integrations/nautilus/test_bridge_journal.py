@@ -25,9 +25,8 @@ LEASE = "bridge:lease:LIVE-001"
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The folder of the settings; nobody waits long for a Redis that is away."""
+    """The folder of the settings."""
     monkeypatch.setenv("BRIDGE_STATE__DIRECTORY", str(tmp_path))
-    monkeypatch.setattr(bridge_module, "DRAIN_SECONDS_MAX", 0.5)
     return tmp_path
 
 
@@ -82,7 +81,9 @@ async def test_what_redis_misses_comes_later(make_redis, monkeypatch):
     monkeypatch.setenv("BRIDGE_PRODUCER__LEASE_SECONDS", "1")
     server = make_redis("--appendonly", "yes", "--appendfsync", "always")
 
-    first = await fills_of(server, then=server.kill)
+    with monkeypatch.context() as patched:
+        patched.setattr(bridge_module, "DRAIN_SECONDS_MAX", 0.5)  # nobody waits for what is away
+        first = await fills_of(server, then=server.kill)
     server.start()
     await until(lambda: not server.client.exists(LEASE), "the end of a lease nobody gave back")
     assert len(rows_of(server.client, "shadow:exec:fills")) < len(first)
@@ -128,6 +129,7 @@ async def test_one_bridge_of_a_name(redis_server):
 async def test_another_takes_its_place(redis_server, monkeypatch):
     """A bridge whose lease was taken over says so, and `stop` raises it: exit 76."""
     monkeypatch.setenv("BRIDGE_PRODUCER__LEASE_SECONDS", "1")
+    monkeypatch.setattr(bridge_module, "DRAIN_SECONDS_MAX", 0.5)
     node = engines.make_node(buyer())
     bridge = attach(node, redis_server.url)
     await bridge.start()

@@ -20,7 +20,7 @@ from tests.integrations.nautilus.control_rig import Rig, make, run
 from tests.integrations.nautilus.engines import until
 from tests.servers import RedisServer, server_or_exit
 
-SETTINGS = {"control.link_timeout_seconds": 0.4, "control.poll_seconds": 0.05}
+SETTINGS = {"control.link_timeout_seconds": 1.0, "control.poll_seconds": 0.05}
 CLI = str(server_or_exit(find_redis_server()).with_name("redis-cli"))
 STATE = Keys.of("live").state
 ATTEMPTS = 5
@@ -104,6 +104,7 @@ async def test_nothing_reaches_the_venue(folder, make_redis, tmp_path, what, clo
     """The flag on: orders arrive. Then it goes, or Redis does: none does, and what rested ends."""
     server = make_redis()
     async with watched(folder, server, tmp_path) as desk:
+        await desk.until(State.ACTIVE)
         assert await desk.reached() == ATTEMPTS
 
         close(desk)

@@ -61,6 +61,12 @@ async def nothing(_: Rig) -> None:
     pass
 
 
+def stop_the_clock(rig: Rig) -> None:
+    """Let no time pass for the rate, however slow the machine is."""
+    now_ns = rig.guard._now_ns()
+    rig.guard._now_ns = lambda: now_ns
+
+
 def big(rig: Rig) -> Any:
     return rig.market(BUY, "0.020")
 
@@ -155,7 +161,7 @@ async def test_a_symbol_has_its_own_limit(folder: Path) -> None:
 
 async def test_no_more_orders_a_second_than_allowed(folder: Path) -> None:
     """The third of three at once is denied, when two a second may leave."""
-    async with trading(folder, **RATE) as rig:
+    async with trading(folder, stop_the_clock, **RATE) as rig:
         orders = [rig.limit() for _ in range(3)]
         rig.submit(*orders)
 
@@ -165,7 +171,7 @@ async def test_no_more_orders_a_second_than_allowed(folder: Path) -> None:
 
 async def test_a_change_counts_for_the_rate_once(folder: Path) -> None:
     """However many gates it passes; the next one is one too many."""
-    async with trading(folder, **RATE) as rig:
+    async with trading(folder, stop_the_clock, **RATE) as rig:
         order = await rig.rest(rig.limit(qty="0.020"))
         instrument = rig.cache.instrument(PERP)
         rig.strategy.modify_order(order, instrument.make_qty("0.010"))

@@ -56,7 +56,9 @@ async def test_a_late_acknowledgement(folder: Path) -> None:
         rig.client.accept(order)
 
         assert await halting == (1, 0, 0)
-        assert rig.statuses(order)[-2:] == ["accepted", "canceled"]
+        # One more cancel may have been on its way, and is rejected at last.
+        told = [each for each in rig.statuses(order) if each != "cancel_rejected"]
+        assert told[-2:] == ["accepted", "canceled"]
 
 
 async def test_an_acknowledgement_is_followed_by_a_cancel(

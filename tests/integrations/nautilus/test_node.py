@@ -30,6 +30,8 @@ from integrations.nautilus.roles import check_market, demo_data
 from tests.integrations.nautilus.engines import PERP, until
 
 HERE = __name__
+# Stopping is over as soon as all is done, which a busy machine may not do in 0.1 s.
+PATIENT = {"node.stop_timeout_seconds": 10}
 
 
 @pytest.fixture
@@ -151,7 +153,7 @@ async def end_of(source: NodeSource) -> Exit:
 
 async def test_it_runs_and_stops(build):
     """Market data and orders reach the lanes; the closing fill on stop is still caught."""
-    made = build()
+    made = build(PATIENT)
     running = await start(made.source)
     await until(lambda: made.market_lane.backlog > 100 and made.exec_lane.streams["fills"].seq == 1)
 
@@ -167,7 +169,7 @@ async def test_it_runs_and_stops(build):
 
 async def test_stop_cancels_what_rests(build):
     """A resting order is canceled and its end recorded before the node is taken down."""
-    made = build({"source.strategy": f"{HERE}:Patient"})
+    made = build(PATIENT | {"source.strategy": f"{HERE}:Patient"})
     running = await start(made.source)
     cache = made.source.node.cache
     await until(lambda: cache.orders_open(), "the resting order")

@@ -218,7 +218,9 @@ def test_ctrl_c_leaves_no_result(dataset: Path, tmp_path: Path) -> None:
     eventually(mark.exists, "the run to begin", seconds_max=40)
     process.send_signal(signal.SIGINT)
     ended = Ended(process.wait(30), *process.communicate())
-    assert (ended.code, ended.complaint) == (INTERRUPTED, "interrupted")
+    *progress, said = ended.complaint.splitlines()
+    assert (ended.code, said) == (INTERRUPTED, "interrupted")
+    assert all(line.startswith("backtest: ") for line in progress)
     assert not [*output.parent.iterdir()]
 
 

@@ -60,11 +60,10 @@ def live(
     keys = {"BINANCE_API_KEY": "k3y", "BINANCE_API_SECRET": "s3cret", "DERIBIT_API_KEY": "d3r"}
     client = server.client
     words = (*SHADOW, "--strategy", "mine:Quick")
+    given = {"redis__url": server.url, "node__stop_timeout_seconds": "4"} | keys
     with (
         Exchange("BTC") as exchange,
-        Script(
-            folder, *words, cwd=mine, redis__url=server.url, **keys, **exchange.settings
-        ) as script,
+        Script(folder, *words, cwd=mine, **given, **exchange.settings) as script,
     ):
         script.until(lambda: client.xlen("shadow:exec:fills") >= 12, "fills")
         yield Run(exchange, client, script, script.stop(signal.SIGTERM))
