@@ -129,7 +129,10 @@ class Watcher:
     def _note_primary(self) -> None:
         """Where another one is the primary now, hear who halts at the one before."""
         was, self._primary = self._primary, self._link.target
-        if was is not None and was != self._primary and self._whole:
+        if was is None or self._primary is None or was == self._primary:
+            return
+        self._former.enter(self._primary)
+        if self._whole:
             said = dict(zip(self._keys, self._whole, strict=True))
             halts = (MODE_KEY, self._controller.keys.halt)
             self._former.leave(Left(was, {key: said[key] for key in halts}))

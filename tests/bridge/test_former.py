@@ -197,6 +197,19 @@ async def test_the_next_one(make_redis: Make) -> None:
     assert connections(second) == 0
 
 
+@on_uvloop
+async def test_it_is_the_primary_again(make_redis: Make) -> None:
+    """One that has become the primary again is left alone; another one's return is no reason."""
+    first, second = make_redis(), make_redis()
+    its = Listening()
+    async with its.running():
+        its.leave(first)
+        its.former.enter(target_of(second))
+        await compared(its.former)
+        its.former.enter(target_of(first))
+        await until(lambda: not connections(first))
+
+
 # The watcher.
 
 
