@@ -28,7 +28,7 @@ def repair(path: Path) -> Loss:
     head, start = Head.read(path)
     data = path.read_bytes()
     sealed = read_seal(data)
-    data = data.rstrip(b"\0") if sealed is None else data[: sealed.end]
+    data = data if sealed is None else data[: sealed.end]
     loss = Loss(is_open=sealed is None)
     kept = [data[:start]]
     # Claimed: what is lost may be what said so, and numbers that Redis has must not be moved.
@@ -39,7 +39,9 @@ def repair(path: Path) -> Loss:
         if record is None:
             following = next_whole(data, at + 1)
             behind = len(data) if following is None else following[0]
-            loss.bytes += behind - at
+            # Zeros behind the last record were never written.
+            lost = data[at:behind] if following or sealed else data[at:].rstrip(b"\0")
+            loss.bytes += len(lost)
             at = behind
             continue
         kept.append(data[at : record.end])

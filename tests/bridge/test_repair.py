@@ -67,6 +67,18 @@ def test_loses_the_damaged_only(
     assert [each[:-1] for each in after.records()] == [each[:-1] for each in wanted]
 
 
+def test_the_last_record_ends_in_zeros(tmp_path: Path) -> None:
+    """A record that ends like the room behind it, which was never written, is kept whole."""
+    journal = opened(tmp_path, limits=ALWAYS)
+    put(journal, b"damaged")
+    put(journal, b"whole" + bytes(9))
+    killed(journal)
+    path = last_segment(tmp_path)
+    _damage(path, 0)
+    repair(path)
+    assert [each.payload for each in records_of(path)] == [b"whole" + bytes(9)]
+
+
 def test_names_every_lost_number(tmp_path: Path) -> None:
     """All numbers that are lost are told, of every stream, when damage is in several places."""
     path, _ = _journal(tmp_path, is_sealed=True)

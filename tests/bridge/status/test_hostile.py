@@ -31,7 +31,8 @@ GROWTH_BYTES_MAX = 24 << 20
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A demo that trades as fast as it can be read."""
-    with Daemon(tmp_path_factory.mktemp("daemon"), replay__rate="20") as running:
+    settings = {"replay__rate": "20", "node__stop_timeout_seconds": "2"}
+    with Daemon(tmp_path_factory.mktemp("daemon"), **settings) as running:
         running.until_running()
         with contextlib.closing(sync_client(f"redis://127.0.0.1:{running.port}/0")) as redis:
             # The last of its connections to be opened.
