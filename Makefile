@@ -20,9 +20,8 @@ run: $(STAMP) ## run the demo until Ctrl-C; STRATEGY=module:Class and RATE=n (ev
 	    $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RATE),--rate '$(RATE)')
 
 test: $(STAMP) redis ## run the tests against a real redis-server, then `make accept`
-	$(PYTEST) --numprocesses 3 --dist loadfile -m 'not slow' tests \
-	    --ignore tests/chaos --ignore tests/bench
-	$(PYTEST) -m 'not slow' tests/chaos tests/bench  # they want the machine for themselves
+	$(PYTEST) --numprocesses 3 --dist loadfile -m 'not slow' tests --ignore tests/chaos
+	$(PYTEST) -m 'not slow' tests/chaos  # it wants the machine for itself
 	@$(MAKE) --no-print-directory accept
 
 accept: accept-nt accept-legacy accept-compare ## does the port of basis carry trade like the original?

@@ -194,8 +194,11 @@ def test_any_damaged_page(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_the_file_is_in_use(tmp_path: Path, journal: Journal) -> None:
+def test_the_file_is_in_use(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file that somebody else holds is not damaged: it is never thrown away."""
+    monkeypatch.setattr("bridge.fill_index.BUSY_SECONDS_MAX", 0.1)
     fills = FillIndex(tmp_path, journal)
     fills.add(_once(1))  # older than the journal
     fills.close()

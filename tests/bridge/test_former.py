@@ -94,7 +94,7 @@ async def test_what_was_known(redis_server: RedisServer) -> None:
 @on_uvloop
 async def test_once_it_is_told(make_redis: Make) -> None:
     """One that has become a replica is left alone: what it holds then is what it is told."""
-    first, second = make_redis(), make_redis()
+    first, second = make_redis(), make_redis("--repl-diskless-sync-delay", "0")
     second.client.set(MODE_KEY, "halt")
     its = Listening()
     async with its.running():
