@@ -46,11 +46,6 @@ class FormerPrimary:
         self._left = left
         self._is_left.set()
 
-    def enter(self, target: Target) -> None:
-        """Ask this one no more: it is the primary again."""
-        if self._left is not None and self._left.target == target:
-            self._left = None
-
     async def run(self) -> None:
         """Ask until cancelled. Raises what `hear` raises."""
         while True:

@@ -86,7 +86,8 @@ class Watcher:
             self._tries["keyspace"] = TRIES_MAX
         self._is_ready = False
         self._read: list[Reply] = []
-        self._whole: Sequence[Reply] = ()  # the last read that was not refused in part
+        # The last read of this primary that was not refused in part.
+        self._whole: list[Reply] = [None] * len(self._keys)
         # From a read to what is written because of it; what happens meanwhile is read behind that.
         self._is_busy = self._asks_again = False
         self._asked_at = 0.0
@@ -129,14 +130,11 @@ class Watcher:
     def _note_primary(self) -> None:
         """Where another one is the primary now, hear who halts at the one before."""
         was, self._primary = self._primary, self._link.target
-        if was is None or self._primary is None or was == self._primary:
-            return
-        self._former.enter(self._primary)
-        if self._whole:
+        if was is not None and was != self._primary:
             said = dict(zip(self._keys, self._whole, strict=True))
             halts = (MODE_KEY, self._controller.keys.halt)
             self._former.leave(Left(was, {key: said[key] for key in halts}))
-            self._whole = ()
+            self._whole = [None] * len(self._keys)
 
     def _take_former(self, target: Target, said: Said) -> None:
         """Take what is stricter at a primary that others have replaced."""
